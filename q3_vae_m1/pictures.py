@@ -27,7 +27,7 @@ def training(path: Path, history: list[dict], settings: dict) -> None:
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.6))
     epochs = [row["epoch"] for row in history]
     shown = slice(1 if len(history) > 5 else 0, None)  # the first epoch would set the scale
-    left.plot(epochs[shown], [-row["bound"] for row in history][shown], label="training images")
+    left.plot(epochs[shown], [-row["bound"] for row in history][shown], label="training images" + (", encoder sees them distorted" if settings["distort"] else ""))
     left.plot(epochs[shown], [-row["held_out_bound"] for row in history][shown], label="held-out images")
     left.set(xlabel="epoch", ylabel="loss J = -bound [nats per image]")
     left.legend()

@@ -25,15 +25,16 @@ import train
 from m1 import latents
 from table import COUNTS, feature_maps, in_parallel
 
-GRID = {"power": [1.0, 2.0], "width": [0.5, 0.7, 1.0, 1.4, 2.0], "C": [1.0, 10.0]}
+GRID = {"power": [1.0, 2.0], "width": [0.7, 1.0, 1.4, 2.0, 2.8], "C": [1.0, 10.0]}
 TRIES = {  # what differs from the Gaussian model with the plain bound
     "fashion": [{"likelihood": "bernoulli"}, {}, {"kl_weight": 0.1}, {"kl_weight": 0.02}, {"kl_weight": 0.004}, {"kl_weight": 0.02, "distort": 0.2},
                 {"kl_weight": 0.02, "distort": 0.5}],
     "mnist": [{"likelihood": "bernoulli"}, {}, {"kl_weight": 0.1}, {"distort": 0.5}, {"kl_weight": 0.1, "distort": 0.5},
               {"kl_weight": 0.1, "distort": 1.0}, {"kl_weight": 0.02, "distort": 1.0}],
 }
-TRANSDUCTIVE_TRIES = [{}, {"alpha": 0.8}, {"alpha": 0.95}, {"sharpness": 1.0}, {"rounds": 1}, {"rounds": 3}, {"weight": 0.1}, {"weight": 1.0},
-                      {"propagated": 2000}, {"propagated": 6000}]
+FEW, MANY = {"alpha": 0.95, "steps": 60, "rounds": 2, "weight": 0.3}, {"alpha": 0.9, "steps": 30, "rounds": 1, "weight": 0.1}
+TRANSDUCTIVE_TRIES = [FEW, MANY, FEW | {"alpha": 0.9}, FEW | {"alpha": 0.99, "steps": 120}, FEW | {"sharpness": 2.0}, FEW | {"rounds": 1},
+                      FEW | {"rounds": 3}, FEW | {"weight": 0.1}]
 EXAMPLES = """examples:
   python q3_vae_m1/tune.py kernel
   python q3_vae_m1/tune.py vae --dataset mnist --epochs 20
@@ -120,8 +121,17 @@ def try_vaes(o, dataset: str, images: data.Images) -> list[dict]:
         rows.append({"settings": {key: settings[key] for key in ("likelihood", "epochs", "kl_weight", "distort")}, "power": power,
                      "active_latents": history[-1]["active_latents"], "held_out_bound": round(history[-1]["held_out_bound"], 1),
                      "errors": {str(n): round(float(np.mean(e)), 3) for n, e in by_power[power].items()}})
-        print(rows[-1], flush=True)
     return rows
+
+
+def tries_markdown(rows: list[dict]) -> str:
+    """The table of tries in README.md."""
+    lines = ["| likelihood | KL weight | distortion | active latents | kernel | " + " | ".join(map(str, COUNTS)) + " |", "|---" * (5 + len(COUNTS)) + "|"]
+    for row in rows:
+        s = row["settings"]
+        cells = [s["likelihood"], f"{s['kl_weight']:g}", f"{s['distort']:g}", f"{row['active_latents']} of 50", "exponential" if row["power"] == 1 else "RBF"]
+        lines.append("| " + " | ".join(cells + [f"{row['errors'][str(n)]:.1f}" for n in COUNTS]) + " |")
+    return "\n".join(lines)
 
 
 def main(argv=None) -> None:
@@ -143,7 +153,9 @@ def main(argv=None) -> None:
         images = data.load(dataset, o.data_dir)
         common = {"dataset": dataset, "draws": o.draws, "validation_images": len(images.train_x) - images.validation}
         if o.what == "vae":
-            store.save_json(o.results_dir / f"q3_tries_{dataset}.json", common | {"rows": try_vaes(o, dataset, images)})
+            rows = try_vaes(o, dataset, images)
+            store.save_json(o.results_dir / f"q3_tries_{dataset}.json", common | {"rows": rows})
+            print(tries_markdown(rows))
             continue
         maps = feature_maps(dataset, images, o.weights_dir)
         if o.what == "kernel":
@@ -153,7 +165,7 @@ def main(argv=None) -> None:
             print(chosen)
         else:
             rows = tune_transductive(o, dataset, images, maps)
-            store.save_json(o.results_dir / f"q3_validation_transductive_{dataset}.json", common | {"base": classify.transductive_settings(dataset), "rows": rows})
+            store.save_json(o.results_dir / f"q3_validation_transductive_{dataset}.json", common | {"base": {str(n): classify.transductive_settings(dataset, n) for n in COUNTS}, "rows": rows})
             for row in rows:
                 print(row)
 
