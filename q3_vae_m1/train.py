@@ -7,6 +7,7 @@ q3_svm_DATASET_N.joblib and q3_transductive_DATASET_N.joblib; to results/: the t
 """
 import argparse
 import csv
+import ctypes
 import math
 import sys
 import time
@@ -92,6 +93,16 @@ def choose_precision(name: str, device: torch.device) -> str:
     return "bfloat16" if native else "float32"
 
 
+def keep_freed_memory() -> None:
+    """Tells glibc to keep freed blocks up to 32 MiB. Given back, every step faults its gradients' pages in anew: a tenth of its time."""
+    try:
+        libc = ctypes.CDLL("libc.so.6")
+        libc.mallopt(-3, 2**25)  # M_MMAP_THRESHOLD
+        libc.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD
+    except (OSError, AttributeError):  # another C library
+        pass
+
+
 def distorted(x: torch.Tensor, strength: float, random: torch.Generator) -> torch.Tensor:
     """Each image (B, 784) through an affine map of its own: at strength 1, up to 2 pixels of shift, 10 degrees, 10 % of scale and shear."""
     side = int(x.shape[1] ** 0.5)
@@ -106,6 +117,7 @@ def distorted(x: torch.Tensor, strength: float, random: torch.Generator) -> torc
 
 def train_vae(pixels: torch.Tensor, held_out: torch.Tensor, settings: dict, folder: Path, device: torch.device, resume: bool) -> tuple[M1, list]:
     """Algorithm 1 on uint8 pixels (M, 784); the bound on `held_out` is logged, never used. Returns the model and a row per epoch."""
+    keep_freed_memory()
     torch.manual_seed(settings["vae_seed"])
     model = M1(settings["likelihood"]).to(device)
     random = torch.Generator(device).manual_seed(settings["vae_seed"])
@@ -164,7 +176,7 @@ def train_vae(pixels: torch.Tensor, held_out: torch.Tensor, settings: dict, fold
             active = int((model.posterior(x)[0].std(0) > 0.1).sum())
         history.append({"epoch": epoch + 1, "bound": likelihood - kl, "log_likelihood": likelihood, "kl": kl, "held_out_bound": outside[0] - outside[1],
                         "sigma_x": math.exp(0.5 * float(model.log_variance)) if fast else None, "active_latents": active,
-                        "seconds": round(time.perf_counter() - start, 1)})
+                        "seconds": round(time.perf_counter() - start, 2)})
         bar.set_postfix_str(f"bound {likelihood - kl:.1f}, held out {outside[0] - outside[1]:.1f} nats")
         store.replace(folder / "metrics.csv", lambda partial: write_csv(partial, history))
         store.replace(checkpoint, lambda partial: torch.save(

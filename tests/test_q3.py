@@ -301,6 +301,14 @@ def test_readme_tables_are_the_results(dataset):
     assert q3["tune"].tries_markdown(json.loads((ROOT / f"results/q3_tries_{dataset}.json").read_text())["rows"]) in readme
 
 
+@pytest.mark.parametrize("dataset, title", [("fashion", "Fashion-MNIST"), ("mnist", "MNIST")])
+def test_top_readme_shows_the_results(dataset, title):
+    rows = json.loads((ROOT / f"results/q3_table_{dataset}.json").read_text())["rows"]
+    for method in ("raw pixels+SVM", "M1+SVM", "M1+transductive"):
+        cells = [f"{row['error_mean']:.2f} ± {row['error_std']:.2f}" for row in rows if row["method"] == method]
+        assert f"| {title}, {method} | {' | '.join(cells)} |" in (ROOT / "README.md").read_text()
+
+
 @pytest.mark.parametrize("dataset", ["fashion", "mnist"])
 def test_the_constants_are_what_validation_chose(dataset):
     chosen = json.loads((ROOT / f"results/q3_validation_{dataset}.json").read_text())["chosen"]
