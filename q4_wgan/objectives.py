@@ -1,0 +1,99 @@
+"""The objectives: DCGAN (non-saturating), WGAN-GP (Gulrajani et al., Algorithm 1) and WGAN with weight clipping.
+
+A critic loss takes (critic, real, fake, epsilon) and returns (loss to minimise, {name: part of it}); a generator loss
+takes (critic, fake). Images are (n, 1, 28, 28), scores (n,); everything returned is a float32 scalar tensor.
+"""
+
+from dataclasses import dataclass
+from typing import Callable
+
+import torch
+from torch.nn.functional import softplus
+
+LAMBDA = 10.0  # Algorithm 1
+CLIP = 0.01  # Arjovsky et al. 2017, Algorithm 1
+
+
+# ---- DCGAN ------------------------------------------------------------------------------------------------------------
+
+def dcgan_critic_loss(critic, real, fake, epsilon=None):
+    """-E[log D(x)] - E[log(1 - D(G(z)))] with D = sigmoid(score). Real and fake are batches of their own for the
+    batch norm (Radford et al. 2016)."""
+    loss = softplus(-critic(real)).mean() + softplus(critic(fake)).mean()
+    return loss, {}
+
+
+def dcgan_generator_loss(critic, fake):
+    """-E[log D(G(z))]: the non-saturating loss (Goodfellow et al. 2014, section 3)."""
+    return softplus(-critic(fake)).mean()
+
+
+# ---- WGAN -------------------------------------------------------------------------------------------------------------
+
+def wgan_clip_critic_loss(critic, real, fake, epsilon=None):
+    """E[D(G(z))] - E[D(x)]; `clip_weights` after the optimizer's step keeps D Lipschitz."""
+    loss = critic(fake).mean() - critic(real).mean()
+    return loss, {"wasserstein": -loss.detach()}
+
+
+def wgan_gp_critic_loss(critic, real, fake, epsilon):
+    """E[D(x~)] - E[D(x)] + lambda E[(||grad D(x^)||_2 - 1)^2],  x^ = epsilon x + (1 - epsilon) x~  (equation 3).
+
+    Real and fake go through the critic as one batch: without batch norm images do not see each other.
+    """
+    score = critic(torch.cat((real, fake)))
+    wasserstein = score[:len(real)].mean() - score[len(real):].mean()
+    penalty = gradient_penalty(critic, real, fake, epsilon)
+    return LAMBDA * penalty - wasserstein, {"wasserstein": wasserstein.detach(), "penalty": penalty.detach()}
+
+
+def wgan_generator_loss(critic, fake):
+    """-E[D(G(z))]."""
+    return -critic(fake).mean()
+
+
+def gradient_penalty(critic, real, fake, epsilon):
+    """E[(||grad D(x^)||_2 - 1)^2], without lambda: one epsilon (n, 1, 1, 1) per example, the norm over all its pixels."""
+    mixed = epsilon * real + (1 - epsilon) * fake.to(real.dtype)
+    gradient = critic.input_gradient(mixed) if critic.input_gradient else double_backward(critic, mixed)
+    return (gradient.to(real.dtype).flatten(1).norm(dim=1) - 1).square().mean()  # the norm in full precision
+
+
+def double_backward(critic, x):
+    """The gradient of every score by its own image through autograd, for any critic: (n, 1, 28, 28), with a graph."""
+    with torch.enable_grad():
+        x = x.detach().requires_grad_()
+        return torch.autograd.grad(critic(x).sum(), x, create_graph=True)[0]
+
+
+@torch.no_grad()
+def clip_weights(critic):
+    """Clamp every parameter to [-0.01, 0.01] (Arjovsky et al. 2017, Algorithm 1)."""
+    for parameter in critic.parameters():
+        parameter.clamp_(-CLIP, CLIP)
+
+
+# ---- the settings that belong to each ---------------------------------------------------------------------------------
+
+@dataclass(frozen=True)
+class Objective:
+    critic_loss: Callable
+    generator_loss: Callable
+    critic_norm: bool  # batch norm in the critic
+    critic_steps: int  # per generator step
+    learning_rate: float
+    betas: tuple | None  # of Adam; None: RMSProp
+    parts: tuple = ()  # what the critic loss reports besides itself
+    clip: bool = False
+
+
+OBJECTIVES = {
+    # Radford et al. 2016, section 4: Adam 2e-4, 0.5; one step each
+    "dcgan": Objective(dcgan_critic_loss, dcgan_generator_loss, True, 1, 2e-4, (0.5, 0.999)),
+    # gan_cifar.py: Adam 1e-4, 0.5, 0.9; we take the 2e-4 that appendix F decays linearly to 0 [4]; five critic steps
+    "wgan-gp": Objective(wgan_gp_critic_loss, wgan_generator_loss, False, 5, 2e-4, (0.5, 0.9),
+                         parts=("wasserstein", "penalty")),
+    # Arjovsky et al. 2017, Algorithm 1: RMSProp 5e-5, clipping at 0.01, five critic steps
+    "wgan-clip": Objective(wgan_clip_critic_loss, wgan_generator_loss, True, 5, 5e-5, None,
+                           parts=("wasserstein",), clip=True),
+}

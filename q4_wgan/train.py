@@ -1,0 +1,263 @@
+"""Trains a generator on Fashion-MNIST: --model dcgan or --model wgan (gradient penalty, or --penalty clip).
+
+One loop for all objectives, so that the comparison is fair: the same generator, batch, seeds, schedule and average.
+A run lives in results/runs/NAME/: options.json, metrics.csv, checkpoint.pt, grids/ (the pictures of seeds 0 to 63 as
+training goes), and at the end generator.pt and outcome.json. Every attempt is a line in results/q4_attempts.jsonl; what
+converged is shipped to weights/ and results/, unless what is there has a smaller Frechet distance.
+"""
+
+import argparse
+import csv
+import io
+import json
+import math
+import os
+import re
+import signal
+import sys
+import time
+
+import torch
+from tqdm import tqdm
+
+import files
+import images
+import measures
+import pictures
+from files import UserError
+from objectives import OBJECTIVES
+from training import AVERAGE, LOSSES, Judge, Training
+
+COLUMNS = ("iteration", "seconds", *LOSSES, "held_out_critic_loss", "held_out_wasserstein", "distance")
+
+
+def pick_precision(name, device):
+    """bfloat16 where the hardware multiplies it natively; elsewhere torch emulates it, slower than float32."""
+    if name != "auto":
+        return name
+    if device.type == "cuda":
+        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
+    checks = (getattr(torch.cpu, check, lambda: False) for check in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
+    return "bfloat16" if any(check() for check in checks) else "float32"
+
+
+def new_options(args, device):
+    if args.penalty and args.model == "dcgan":
+        raise UserError("--penalty belongs to --model wgan; the DCGAN has none")
+    objective = args.model if args.model == "dcgan" else f"wgan-{args.penalty or 'gp'}"
+    arch, on_gpu = args.arch or "conv", device.type == "cuda"
+    default_iterations = 200_000 if on_gpu else {"dcgan": 30_000, "wgan": 15_000}[args.model]
+    return {"model": args.model, "objective": objective, "arch": arch,
+            "dim": args.dim or {"conv": 64, "resnet": 128}[arch], "iterations": args.iterations or default_iterations,
+            "batch": args.batch or 64, "learning_rate": args.lr or OBJECTIVES[objective].learning_rate,
+            "seed": args.seed or 0, "precision": pick_precision(args.precision or "auto", device),
+            "device": device.type, "threads": torch.get_num_threads(), "torch": str(torch.__version__),
+            "log_every": args.log_every or 10, "sample_every": args.sample_every or {"dcgan": 1000, "wgan": 500}[args.model],
+            "checkpoint_every": args.checkpoint_every or 250}
+
+
+def base_name(options):
+    """q4_dcgan, q4_wgan; what is not the default is named, so that it never replaces them: q4_wgan_clip_resnet."""
+    name = "q4_" + options["objective"].removesuffix("-gp").replace("-", "_")
+    return name if options["arch"] == "conv" else f"{name}_{options['arch']}"
+
+
+def rate(text):
+    """argparse type: a learning rate."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a number above zero")
+    return value
+
+
+def write_metrics(path, rows):
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    files.save_text(path, text.getvalue())
+
+
+def open_run(args, device):
+    """(options, run folder, checkpoint or None) of a new run, or with --resume of the one in the folder."""
+    options = new_options(args, device)
+    if args.name and not re.fullmatch(r"\w[\w.-]*", args.name):
+        raise UserError(f"--name {args.name!r}: letters, digits, '_', '-' and '.' only")
+    folder = args.results_dir / "runs" / (args.name or f"{base_name(options)}_seed{options['seed']}")
+    if not args.resume:
+        if (folder / "options.json").exists():
+            raise UserError(f"{folder} exists: --resume goes on with it, --name NAME starts another")
+        options["attempt"] = f"{folder.name}-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}"
+        files.save_json(folder / "options.json", options)
+        return options, folder, None
+    if not (folder / "options.json").exists():
+        raise UserError(f"{folder}: nothing to resume here")
+    recorded = json.loads((folder / "options.json").read_text())
+    for option in ("model", "penalty", "arch", "dim", "iterations", "batch", "lr", "seed", "precision", "device",
+                   "log_every", "sample_every", "checkpoint_every"):
+        key = {"penalty": "objective", "lr": "learning_rate"}.get(option, option)
+        given = option == "device" or getattr(args, option) not in (None, "auto")
+        if given and options[key] != recorded[key]:
+            raise UserError(f"--{option.replace('_', '-')}: the run in {folder} has {recorded[key]}, and a resumed run keeps "
+                            "its options")
+    for leftover in folder.glob(".*.tmp"):  # of a kill in the middle of writing
+        leftover.unlink()
+    checkpoint = None
+    if (folder / "checkpoint.pt").exists():
+        try:
+            checkpoint = torch.load(folder / "checkpoint.pt", map_location="cpu", weights_only=True)
+        except Exception:
+            raise UserError(f"{folder / 'checkpoint.pt'}: not a readable checkpoint") from None
+    return recorded, folder, checkpoint
+
+
+def describe(generator, options, result):
+    """What is shipped: a plain dict that rebuilds its generator without any flag."""
+    kept = ("model", "objective", "arch", "dim", "seed", "iterations", "batch", "learning_rate", "precision", "attempt")
+    state = {name: value.cpu().contiguous() for name, value in generator.state_dict().items()}
+    return {**{key: options[key] for key in kept}, "dataset": "fashion", "average": AVERAGE, **result, "state": state}
+
+
+def ship(args, options, folder, content):
+    """Ship weights and losses of a converged run, unless those that are there have a smaller Frechet distance."""
+    name = base_name(options)
+    path = args.weights_dir / f"{name}.pt"
+    try:
+        shipped = files.load_weights(path, options["model"])["distance"]
+    except (UserError, KeyError):
+        shipped = math.inf
+    if shipped <= content["distance"]:
+        return f"kept {path}, whose Frechet distance is {shipped:.2f}; this run's weights are {folder / 'generator.pt'}"
+    files.ship(args.weights_dir, path.name, content)
+    files.save_text(args.results_dir / f"{name}_losses.csv", (folder / "metrics.csv").read_text())
+    return f"shipped {path}"
+
+
+def evaluate(training, judge, folder):
+    """Held-out losses, distance and the grid of seeds 0 to 63: (row for metrics.csv, shares, generator)."""
+    generator = training.shipping_generator()
+    distance, shares = judge(generator, training.options["seed"])
+    with torch.no_grad():
+        pixels = images.to_pixels(generator(pictures.latents(range(64)).to(training.device))).cpu()
+    pictures.save_png(folder / "grids" / f"{training.iteration:06d}.png", pictures.grid(pixels, columns=8))
+    return {**training.held_out_losses(), "distance": distance}, shares, generator
+
+
+def main():
+    parser = files.Parser(description=__doc__, epilog="""examples:
+  python q4_wgan/train.py --model wgan                      WGAN-GP, some hours on 2 CPU cores
+  python q4_wgan/train.py --model dcgan                     DCGAN, less than an hour
+  python q4_wgan/train.py --model wgan --resume             go on after Ctrl-C, a kill or a power cut
+  python q4_wgan/train.py --model wgan --penalty clip       weight clipping instead of the gradient penalty
+  python q4_wgan/train.py --model wgan --dim 128 --device cuda --iterations 200000    the paper's size and length""")
+    group = parser.add_argument_group("what to train")
+    group.add_argument("--model", choices=files.MODELS, required=True)
+    group.add_argument("--penalty", choices=("gp", "clip"), help="of the WGAN: gradient penalty or weight clipping (default: gp)")
+    group.add_argument("--arch", choices=("conv", "resnet"), help="plain, or residual as in appendix F (default: conv)")
+    group.add_argument("--dim", type=files.positive, help="width D of the networks (default: 64; resnet 128)")
+    group = parser.add_argument_group("how")
+    group.add_argument("--iterations", type=files.positive,
+                       help="generator iterations (default: 15000 wgan, 30000 dcgan; on a GPU 200000, the paper's)")
+    group.add_argument("--batch", type=files.positive, help="images per step (default: 64, the paper's)")
+    group.add_argument("--lr", type=rate, help="learning rate, decayed linearly to 0 (default: 2e-4; clip 5e-5)")
+    group.add_argument("--seed", type=files.natural, help="seed of all randomness (default: 0)")
+    group.add_argument("--precision", choices=("auto", "bfloat16", "float32"),
+                       help="of convolutions (default: auto, bfloat16 where the hardware has it)")
+    files.add_device(group)
+    group = parser.add_argument_group("the run")
+    group.add_argument("--name", help="of the run folder (default: model and seed)")
+    group.add_argument("--resume", action="store_true", help="go on with the run of that name, with its options")
+    group.add_argument("--log-every", type=files.positive, metavar="N",
+                       help="iterations per line of metrics.csv (default: 10)")
+    group.add_argument("--sample-every", type=files.positive, metavar="N",
+                       help="iterations between pictures, held-out cost and Frechet distance (default: 500; dcgan 1000)")
+    group.add_argument("--checkpoint-every", type=files.positive, metavar="N",
+                       help="iterations between checkpoints, the most that a kill loses (default: 250)")
+    files.add_folders(group, "data", "weights", "results")
+    args = parser.parse_args()
+
+    device = files.pick_device(args.device)
+    if device.type == "cuda":
+        torch.backends.cudnn.deterministic = True  # the same seed gives the same bits
+    (pixels, _), _ = images.load(args.data_dir)
+    pixels, held_out = images.split(pixels)
+    if args.batch and not 2 <= args.batch <= len(held_out):
+        raise UserError(f"--batch: from 2 (batch norm) to the {len(held_out)} held-out images")
+    judge = Judge(args.weights_dir, pixels, held_out, device)
+    options, folder, checkpoint = open_run(args, device)
+    if (folder / "outcome.json").exists():
+        outcome = json.loads((folder / "outcome.json").read_text())
+        print(f"{folder.name} has ended already: {outcome['outcome']} ({outcome['reason']})")
+        return 0 if outcome["outcome"] == "converged" else 1
+    torch.set_num_threads(options["threads"])  # sums depend on how they are split
+    training = Training(options, pixels, held_out, device)
+    rows = []
+    if checkpoint:
+        training.restore(checkpoint)
+        with open(folder / "metrics.csv", newline="") as file:
+            rows = [row for row in csv.DictReader(file)  # a line that a kill cut short lacks its last columns
+                    if None not in row.values() and int(row["iteration"]) <= training.iteration]
+    entry = {key: options[key] for key in ("attempt", "model", "objective", "arch", "dim", "iterations", "batch",
+                                           "learning_rate", "seed", "precision", "device")}
+    files.append_ledger(args.results_dir, {**entry, "outcome": "started"})
+
+    stop = []  # the signal that asked for an end, acted on between two iterations
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda number, frame: stop.append(number))
+    write_metrics(folder / "metrics.csv", rows)
+    log = open(folder / "metrics.csv", "a", newline="")
+    writer = csv.DictWriter(log, COLUMNS, lineterminator="\n")
+    progress = tqdm(total=options["iterations"], initial=training.iteration, unit="it", desc=folder.name,
+                    mininterval=0.5 if sys.stderr.isatty() else 30)
+    began, finite, shares = time.monotonic() - training.seconds, True, None
+    while training.iteration < options["iterations"] and finite and not stop:
+        training.step()
+        progress.update()
+        at, last = training.iteration, training.iteration == options["iterations"]
+        training.seconds = time.monotonic() - began
+        sampling = last or at % options["sample_every"] == 0
+        if sampling or at % options["log_every"] == 0:
+            row = training.take_losses()
+            finite = all(map(math.isfinite, row.values()))
+            progress.set_postfix_str(f"critic {row['critic_loss']:.3f} generator {row['generator_loss']:.3f}", refresh=False)
+            if sampling and finite:
+                more, shares, generator = evaluate(training, judge, folder)
+                row.update(more)
+            writer.writerow({"iteration": at, "seconds": round(training.seconds, 2), **row})
+            log.flush()
+        if finite and (last or at % options["checkpoint_every"] == 0):
+            os.fsync(log.fileno())  # no line that the checkpoint counts as written may get lost
+            files.save_torch(folder / "checkpoint.pt", training.state())
+    progress.close()
+    log.close()
+
+    if stop and finite and training.iteration < options["iterations"]:
+        files.save_torch(folder / "checkpoint.pt", training.state())
+        files.append_ledger(args.results_dir, {**entry, "outcome": "interrupted", "reached": training.iteration})
+        print(f"stopped at iteration {training.iteration}, checkpoint saved; the same command with --resume goes on")
+        return 128 + stop[0]
+    distance = math.inf
+    if finite:
+        if shares is None:  # killed after the last checkpoint
+            more, shares, generator = evaluate(training, judge, folder)
+            row = more
+        distance = row["distance"]
+    outcome, reason = measures.verdict(finite, shares, distance, judge.floor)
+    result = {"outcome": outcome, "reason": reason, "reached": training.iteration, "seconds": round(training.seconds),
+              "floor": judge.floor}
+    if finite:
+        result.update(distance=distance, shares=shares)
+        content = describe(generator, options, result)
+        files.save_torch(folder / "generator.pt", content)
+    shipped = ship(args, options, folder, content) if outcome == "converged" else "nothing is shipped"
+    files.append_ledger(args.results_dir, {**entry, **result})
+    files.save_json(folder / "outcome.json", result)
+    print(f"{outcome}: {reason}; {shipped}")
+    return 0 if outcome == "converged" else 1
+
+
+if __name__ == "__main__":
+    files.run_main(main)

@@ -1,0 +1,269 @@
+"""Question 1 by numbers: KL, JS and Wasserstein distance of two parallel segments, and the gradients they give.
+
+P has x = 0 and Q has x = theta; y ~ U(0,1) in both. Closed forms (derived in the report): for theta != 0
+KL = infinity both ways, JS = log 2, W = |theta|; all three are 0 at theta = 0. Three checks, each a function:
+  transport()  W of samples by optimal assignment against |theta|;
+  blurred()    KL, JS and their gradients in theta on a grid, both segments blurred by N(0, sigma^2), sigma -> 0;
+  networks()   a discriminator and a critic with gradient penalty trained on P and Q: the gradient at points of Q.
+Writes results/q1_distances.png and .json; some 15 seconds on one CPU core.
+"""
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+import torch.nn.functional as F
+from scipy.optimize import linear_sum_assignment
+from scipy.spatial.distance import cdist
+from scipy.special import log_ndtr
+from tqdm import tqdm
+
+ROOT = Path(__file__).resolve().parent.parent
+THETAS = (0.0, 0.1, 0.25, 0.5, 0.75, 1.0)
+SIGMAS = (0.2, 0.1, 0.05, 0.02, 0.01)
+PENALTY = 10.0  # lambda of Gulrajani et al. 2017, Algorithm 1
+SHOWN = (0.25, 1.0)  # thetas whose gradient fields are drawn
+
+
+def closed_form(theta):
+    """(KL, JS, W) of P and Q in nats and units of length; KL is the same in both directions."""
+    return (0.0, 0.0, 0.0) if theta == 0 else (float("inf"), float(np.log(2)), abs(theta))
+
+
+def wasserstein(theta, n, rng):
+    """W of n samples of P and n of Q: an optimal coupling of two uniform samples is an assignment."""
+    p = np.stack([np.zeros(n), rng.random(n)], axis=1)
+    q = np.stack([np.full(n, theta), rng.random(n)], axis=1)
+    cost = cdist(p, q)
+    return cost[linear_sum_assignment(cost)].mean()
+
+
+def transport(n, repeats, rng, bar):
+    """W by assignment for every theta: mean and standard deviation over independent samples of size n."""
+    rows = []
+    for theta in THETAS:
+        values = []
+        for _ in range(repeats):
+            values.append(wasserstein(theta, n, rng))
+            bar.update()
+        rows.append({"theta": theta, "n": n, "repeats": repeats, "closed_form": closed_form(theta)[2],
+                     "mean": float(np.mean(values)), "std": float(np.std(values, ddof=1))})
+    return rows
+
+
+def blurred(theta, sigma, cells=(801, 201)):
+    """KL(P||Q), JS(P,Q) and dJS/dtheta, in nats, with both segments convolved with N(0, sigma^2 I).
+
+    Sums over a grid of the plane. p(x,y) = N(x; 0, sigma^2) g(y) and q(x,y) = N(x; theta, sigma^2) g(y), where
+    g(y) = Phi(y/sigma) - Phi((y-1)/sigma) is the blurred uniform. All in logarithms: the densities underflow.
+    dJS/dtheta = 1/2 integral (dq/dtheta) log(q/m), since the terms with d(log .)/dtheta integrate to zero.
+    """
+    x = np.linspace(-8 * sigma, theta + 8 * sigma, cells[0])[:, None]
+    y = np.linspace(-8 * sigma, 1 + 8 * sigma, cells[1])[None, :]
+    area = (x[1, 0] - x[0, 0]) * (y[0, 1] - y[0, 0])
+    # log(Phi(a) - Phi(b)) with a > b, mirrored to the side where it keeps its digits
+    a, b = np.where(y < 0.5, y, 1 - y) / sigma, np.where(y < 0.5, y - 1, -y) / sigma
+    log_g = log_ndtr(a) + np.log1p(-np.exp(log_ndtr(b) - log_ndtr(a)))
+    constant = -np.log(sigma * np.sqrt(2 * np.pi))
+    log_p = constant - x**2 / (2 * sigma**2) + log_g
+    log_q = constant - (x - theta)**2 / (2 * sigma**2) + log_g
+    log_m = np.logaddexp(log_p, log_q) - np.log(2)
+    p, q = np.exp(log_p), np.exp(log_q)
+    kl = (p * (log_p - log_q)).sum() * area
+    js = (p * (log_p - log_m) + q * (log_q - log_m)).sum() * area / 2
+    slope = (q * (x - theta) / sigma**2 * (log_q - log_m)).sum() * area / 2
+    return float(kl), float(js), float(slope)
+
+
+class Networks(torch.nn.Module):
+    """K independent networks 2-32-32-1 with LeakyReLU, trained side by side: (K, n, 2) -> (K, n)."""
+
+    def __init__(self, k, generator, width=32):
+        super().__init__()
+        sizes = [2, width, width, 1]
+        self.weights = torch.nn.ParameterList(
+            torch.randn(k, a, b, generator=generator) * (2 / a) ** 0.5 for a, b in zip(sizes, sizes[1:]))
+        self.biases = torch.nn.ParameterList(torch.zeros(k, 1, b) for b in sizes[1:])
+
+    def forward(self, x):
+        for weight, bias in zip(self.weights[:-1], self.biases[:-1]):
+            x = F.leaky_relu(torch.baddbmm(bias, x, weight), 0.2)
+        return torch.baddbmm(self.biases[-1], x, self.weights[-1])[..., 0]
+
+
+def input_gradient(values, x, **options):
+    return torch.autograd.grad(values.sum(), x, **options)[0]
+
+
+def networks(thetas, repeats, steps, seed, bar, batch=64):
+    """Trains `repeats` discriminators and critics per theta; returns records and the gradient fields for the picture.
+
+    Loss of a discriminator with logit d: -E_P log D - E_Q log(1 - D), D = sigmoid(d). Loss of a critic f:
+    E_Q f - E_P f + lambda E (|grad f| - 1)^2 between pairs. What a point of Q is told (the direction in which its
+    generator loss falls): -grad log(1 - D) = D grad d under the minimax loss, -grad(-log D) = (1 - D) grad d under
+    the non-saturating one, grad f under the critic.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    k = len(thetas) * repeats
+    shift = torch.tensor(thetas, dtype=torch.float32).repeat_interleave(repeats)[:, None]
+    discriminator, critic = Networks(k, generator), Networks(k, generator)
+    parameters = [*discriminator.parameters(), *critic.parameters()]
+    optimizer = torch.optim.Adam(parameters, lr=1e-3, betas=(0.5, 0.9))
+    # Points of Q at which the gradient is read: 21 equally spaced y.
+    line = torch.linspace(0, 1, 21).expand(k, 21)
+    points = torch.stack([shift.expand_as(line), line], dim=2).requires_grad_()
+
+    def signals():
+        logits = discriminator(points)
+        slope = input_gradient(logits, points)
+        share = torch.sigmoid(logits.detach())[..., None]
+        return {"minimax": share * slope, "non_saturating": (1 - share) * slope,
+                "critic": input_gradient(critic(points), points)}
+
+    watched = sorted({round(s) for s in np.geomspace(1, steps, 30)})
+    lengths = {name: [] for name in ("minimax", "non_saturating", "critic")}
+    for step in range(1, steps + 1):
+        height = torch.rand(2, k, batch, generator=generator)
+        p = torch.stack([torch.zeros(k, batch), height[0]], dim=2)
+        q = torch.stack([shift.expand(k, batch), height[1]], dim=2)
+        mix = torch.rand(k, batch, 1, generator=generator)
+        between = (mix * p + (1 - mix) * q).requires_grad_()
+        slope = input_gradient(critic(between), between, create_graph=True)
+        # Sums over the networks: each is trained on its own mean loss.
+        loss = (F.softplus(-discriminator(p)).mean(1) + F.softplus(discriminator(q)).mean(1)
+                + critic(q).mean(1) - critic(p).mean(1) + PENALTY * ((slope.norm(dim=2) - 1) ** 2).mean(1)).sum()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        if step in watched:
+            for name, value in signals().items():
+                lengths[name].append(value.norm(dim=2).median(dim=1).values.view(len(thetas), repeats))
+        bar.update()
+    final = {name: value.view(len(thetas), repeats, -1, 2) for name, value in signals().items()}
+    with torch.no_grad():
+        fake = torch.sigmoid(discriminator(points)).view(len(thetas), -1).mean(1)
+        estimate = (critic(torch.stack([torch.zeros(k, 21), line], dim=2)) - critic(points)).mean(1).view(len(thetas), repeats)
+    records = []
+    for i, theta in enumerate(thetas):
+        record = {"theta": theta, "repeats": repeats, "steps": steps, "mean_D_on_Q": float(fake[i]), "watched_steps": watched,
+                  "critic_estimate": [float(v) for v in estimate[i]],
+                  # slope s of the best linear critic: max of s theta - lambda (s - 1)^2
+                  "critic_length_expected": 1 + theta / (2 * PENALTY)}
+        for name, history in lengths.items():
+            per_run = torch.stack(history)[:, i]  # (watched, repeats)
+            record[name] = {"median_length": float(per_run[-1].median()), "lengths": [float(v) for v in per_run[-1]],
+                            "towards_P": float(-F.normalize(final[name][i], dim=2, eps=1e-30)[..., 0].mean()),
+                            "history": [float(v) for v in per_run.median(dim=1).values]}
+        records.append(record)
+    return records, {name: final[name][:, 0].numpy() for name in final}
+
+
+def draw(result, fields, path):
+    figure, axes = plt.subplots(3, 3, figsize=(9, 8.2), layout="constrained")
+    theta = [row["theta"] for row in result["transport"]]
+    axis = axes[0, 0]
+    axis.plot([0, 1], [0, 1], "k-", lw=0.8, label=r"closed form $|\theta|$")
+    axis.errorbar(theta, [r["mean"] for r in result["transport"]], [r["std"] for r in result["transport"]],
+                  fmt="o", ms=4, color="tab:green", label="optimal assignment")
+    axis.set(title="Wasserstein distance", xlabel=r"$\theta$", ylabel="$W(P,Q)$")
+    axis.legend(fontsize=8)
+    colours = plt.cm.viridis(np.linspace(0, 0.85, len(SIGMAS)))
+    fine = np.array(result["curves"]["theta"])
+    for colour, sigma, js, slope in zip(colours, SIGMAS, result["curves"]["js"], result["curves"]["slope"]):
+        axes[0, 1].plot(fine, js, color=colour, label=rf"$\sigma={sigma}$")
+        axes[0, 2].semilogy(fine, np.maximum(slope, 1e-12), color=colour)
+    axes[0, 1].axhline(np.log(2), color="k", ls=":", lw=1, label=r"$\log 2$")
+    axes[0, 1].set(title="JS of the blurred segments", xlabel=r"$\theta$", ylabel="nats")
+    axes[0, 1].legend(fontsize=7.5, loc="lower right")
+    axes[0, 2].axhline(1, color="tab:green", lw=1.2, label=r"$\partial W/\partial\theta=1$")
+    axes[0, 2].set(title=r"$\partial$JS$/\partial\theta$, blurred", xlabel=r"$\theta$", ylim=(1e-9, 1e2))
+    axes[0, 2].legend(fontsize=8, loc="upper right")
+    records = {r["theta"]: (i, r) for i, r in enumerate(result["networks"])}
+    for row, (name, title) in enumerate((("minimax", r"discriminator, $\log(1-D)$"), ("critic", "critic")), start=1):
+        for axis, shown in zip(axes[row], SHOWN):
+            index, record = records[shown]
+            axis.plot([0, 0], [0, 1], color="tab:green", lw=3, label="$P$")
+            axis.plot([shown, shown], [0, 1], color="tab:purple", lw=3, label="$Q$")
+            field = fields[name][index] * 0.2  # the same scale in both rows: length 1 is drawn as 0.2
+            axis.quiver(np.full(11, shown), np.linspace(0, 1, 11), *field[::2].T, angles="xy", scale_units="xy", scale=1,
+                        color="k", width=0.008, zorder=3)
+            axis.set(xlim=(-0.35, 1.35), ylim=(-0.15, 1.35), xlabel="$x$", ylabel="$y$", yticks=[0, 0.5, 1],
+                     title=rf"{title}, $\theta={shown:g}$" + f"\nmedian length {record[name]['median_length']:.2g}")
+            axis.title.set_fontsize(10)
+            axis.legend(fontsize=8, loc="upper center", ncol=2)
+    for name, style, label in (("minimax", "-", r"$\log(1-D)$"), ("non_saturating", "--", r"$-\log D$"), ("critic", "-", "critic")):
+        colour = "tab:green" if name == "critic" else "tab:red"
+        axes[1, 2].loglog(records[1.0][1]["watched_steps"], records[1.0][1][name]["history"], style, color=colour, label=label)
+        axes[2, 2].semilogy([r["theta"] for r in result["networks"]], [r[name]["median_length"] for r in result["networks"]],
+                            "o" + style, ms=4, color=colour, label=label)
+    axes[1, 2].set(title=r"gradient at $Q$, $\theta=1$", xlabel="training step", ylabel="length")
+    axes[2, 2].set(title="after training", xlabel=r"$\theta$", ylabel=r"length at $Q$")
+    for axis in axes[1:, 2]:
+        axis.legend(fontsize=8)
+    for axis in (*axes[0], *axes[1:, 2]):
+        axis.grid(alpha=0.25)
+    temporary = path.with_name(path.stem + ".tmp.png")
+    figure.savefig(temporary, dpi=150)
+    plt.close(figure)
+    os.replace(temporary, path)
+
+
+def parse(argv=None):
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="examples:\n  python theory/q1_distances.py\n  python theory/q1_distances.py --steps 200 --samples 100 --results-dir trial/")
+    parser.add_argument("--seed", type=int, default=0, help="seeds samples and networks (default %(default)s)")
+    parser.add_argument("--steps", type=int, default=1000, help="training steps of the networks (default %(default)s)")
+    parser.add_argument("--samples", type=int, default=1000, help="points of each segment in the assignment (default %(default)s)")
+    parser.add_argument("--repeats", type=int, default=3, help="samples drawn, and networks trained, per theta (default %(default)s)")
+    parser.add_argument("--results-dir", type=Path, default=ROOT / "results", help="where the picture and the numbers go (default: results/)")
+    args = parser.parse_args(argv)
+    if args.steps < 1 or args.samples < 1 or args.repeats < 2 or args.seed < 0:
+        parser.error("--steps and --samples must be at least 1, --repeats at least 2, --seed not negative")
+    return args
+
+
+def main():
+    args = parse()
+    torch.set_num_threads(1)  # networks this small only wait for one another
+    thetas = THETAS[1:]  # at theta = 0 there is nothing to tell apart
+    try:
+        args.results_dir.mkdir(parents=True, exist_ok=True)
+        bar = tqdm(total=len(THETAS) * args.repeats + len(SIGMAS) + args.steps, desc="question 1", dynamic_ncols=True)
+        rows = transport(args.samples, args.repeats, np.random.default_rng(args.seed), bar)
+        fine = np.concatenate([np.linspace(0, 0.12, 25), np.linspace(0.14, 1, 36)])
+        grid, curves = [], {"theta": fine.tolist(), "js": [], "slope": []}
+        for sigma in SIGMAS:
+            line = np.array([blurred(theta, sigma) for theta in fine])
+            curves["js"].append(line[:, 1].tolist())
+            curves["slope"].append(line[:, 2].tolist())
+            for theta in THETAS:
+                kl, js, slope = blurred(theta, sigma)
+                grid.append({"theta": theta, "sigma": sigma, "kl": kl, "kl_closed_form": theta**2 / (2 * sigma**2), "js": js,
+                             "js_gap_to_log2": float(np.log(2)) - js, "js_slope": slope, "w": theta, "w_slope": 1.0})
+            bar.update()
+        records, fields = networks(thetas, args.repeats, args.steps, args.seed, bar)
+        bar.close()
+        result = {"seed": args.seed, "log2": float(np.log(2)), "transport": rows, "blurred": grid, "networks": records, "curves": curves}
+        draw(result, fields, args.results_dir / "q1_distances.png")
+        del result["curves"]  # hundreds of numbers that only the picture needs
+        temporary = args.results_dir / "q1_distances.json.tmp"
+        temporary.write_text(json.dumps(result, indent=1) + "\n")
+        os.replace(temporary, args.results_dir / "q1_distances.json")
+    except OSError as error:
+        print(f"q1_distances.py: cannot write to {args.results_dir}: {error.strerror}", file=sys.stderr)
+        sys.exit(2)
+    print(f"W by assignment at theta = 1: {rows[-1]['mean']:.4f}; JS at theta = 1, sigma = {SIGMAS[-1]}: {grid[-1]['js']:.6f} (log 2 = {np.log(2):.6f})")
+    print(f"gradient at Q, theta = 1: discriminator {records[-1]['minimax']['median_length']:.2e}, critic {records[-1]['critic']['median_length']:.3f}")
+    print(f"saved {args.results_dir / 'q1_distances.png'} and .json")
+
+
+if __name__ == "__main__":
+    main()

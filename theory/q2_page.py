@@ -1,0 +1,224 @@
+"""GAN Lab in headless Chromium: the page's buttons, its drawing canvas and its histories, behind a few methods."""
+import base64
+import shutil
+import tarfile
+
+import numpy as np
+
+import drawings
+
+# What the page loads from elsewhere and needs: part of the address -> npm package (as `npm pack` names it) and file.
+ASSETS = {
+    "Chart.bundle.min.js": ("chart.js-2.4.0.tgz", "package/dist/Chart.bundle.min.js"),
+    "dialog-polyfill.min.js": ("dialog-polyfill-0.4.9.tgz", "package/dialog-polyfill.js"),
+    "dialog-polyfill.min.css": ("dialog-polyfill-0.4.9.tgz", "package/dialog-polyfill.css"),
+}
+FONTS = {
+    "icon?family": ("Material Icons", "material-icons-1.13.14.tgz", {400: "package/iconfont/material-icons.woff2"}),
+    "css?family": ("Roboto", "typeface-roboto-0.0.75.tgz",
+                   {w: f"package/files/roboto-latin-{w}.woff2" for w in (300, 400, 500, 700)}),
+}
+ICON_CLASS = (".material-icons{font-family:'Material Icons';font-size:24px;line-height:1;display:inline-block;"
+              "white-space:nowrap;text-transform:none;letter-spacing:normal;font-feature-settings:'liga'}")
+# Material Design Lite puts the play icon in the wrong place in headless Chromium; the rest is tracking and video.
+BLOCKED = ("code.getmdl.io", "googletagmanager", "google-analytics", "youtube")
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+         "--disable-component-update", "--disable-sync"]
+# The page asks once whether WebGL exists and then lets TensorFlow.js choose. Without a GPU the pure JavaScript
+# backend is three times as fast as emulated WebGL, so every request after the first is answered with no.
+# Math.random is replaced by a seedable generator (mulberry32), the page's only source of randomness.
+PREPARE = """
+(() => {
+  let asked = 0;
+  const original = HTMLCanvasElement.prototype.getContext;
+  HTMLCanvasElement.prototype.getContext = function (kind, ...rest) {
+    if (/webgl/.test(kind)) return asked++ === 0 ? {} : null;
+    return original.call(this, kind, ...rest);
+  };
+  let state = 0;
+  window.reseed = (seed) => { state = seed >>> 0; };
+  Math.random = () => {
+    state = (state + 0x6D2B79F5) >>> 0;
+    let t = Math.imul(state ^ (state >>> 15), state | 1);
+    t ^= t + Math.imul(t ^ (t >>> 7), t | 61);
+    return ((t ^ (t >>> 14)) >>> 0) / 4294967296;
+  };
+})();
+"""
+ATLAS_BATCHES = 80  # the page's 12,000 samples in batches of 150: one full turn leaves its counters where they were
+
+
+class PageError(Exception):
+    """Anything that keeps the page from running; the message is one line for the user."""
+
+
+class GanLab:
+    """Context manager around one page. Raises PageError where playwright, the browser or the page fail."""
+
+    def __init__(self, url, assets=None, chromium=None):
+        self.url, self.assets, self.chromium = url, assets, chromium
+        self.loss = None  # a fresh model forgets the page's choice of loss, so start() sets it again
+
+    def __enter__(self):
+        try:
+            from playwright.sync_api import Error, sync_playwright
+        except ImportError:
+            raise PageError("needs playwright: pip install playwright (and a Chromium, see the docstring)") from None
+        self.Error = Error
+        self.playwright = sync_playwright().start()
+        self.browser = None
+        try:
+            self.browser = self.playwright.chromium.launch(
+                headless=True, args=FLAGS, executable_path=self.chromium or shutil.which("chromium"))
+            self.version = "Chromium " + self.browser.version
+            self.page = self.browser.new_page(viewport={"width": 1600, "height": 1000})
+            self.page.add_init_script(PREPARE)
+            self.page.route("**/*", self._route)
+            self.page.goto(self.url, wait_until="load", timeout=60_000)
+            self.page.wait_for_function("document.querySelectorAll('#vis-true-samples .true-dot').length === 450", timeout=60_000)
+            self.page.wait_for_timeout(500)
+        except Error as error:
+            self.__exit__()
+            raise PageError(f"the page {self.url} did not start: {str(error).splitlines()[0]}") from None
+        except PageError:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, kind=None, error=None, trace=None):
+        if self.browser:
+            self.browser.close()
+        self.playwright.stop()
+        if kind is not None and issubclass(kind, self.Error):
+            raise PageError(f"the page stopped answering: {str(error).splitlines()[0]}") from None
+
+    def _member(self, package, name):
+        with tarfile.open(self.assets / package) as archive:
+            return archive.extractfile(name).read()
+
+    def _route(self, route):
+        address = route.request.url
+        if any(part in address for part in BLOCKED):
+            return route.abort()
+        if self.assets is None or address.startswith(self.url):
+            return route.continue_()
+        try:
+            for part, (package, name) in ASSETS.items():
+                if part in address:
+                    kind = "text/css" if name.endswith("css") else "text/javascript"
+                    return route.fulfill(body=self._member(package, name), content_type=kind)
+            for part, (family, package, files) in FONTS.items():
+                if part in address:
+                    faces = [f"@font-face{{font-family:'{family}';font-weight:{weight};src:url(data:font/woff2;base64,"
+                             f"{base64.b64encode(self._member(package, name)).decode()})}}" for weight, name in files.items()]
+                    return route.fulfill(body="".join(faces) + ICON_CLASS, content_type="text/css")
+        except (OSError, KeyError, tarfile.TarError) as error:
+            print(f"q2_gan_lab.py: asset missing in {self.assets}: {error}")
+        return route.abort()
+
+    def choose(self, name):
+        """Selects a preset distribution, or draws one with the mouse and applies it."""
+        preset = name in drawings.PRESETS
+        self.page.click(f"#distribution-item-{name if preset else 'drawing'}")
+        if not preset:
+            box = self.page.locator("#input-drawing-canvas").bounding_box()
+            for stroke in drawings.strokes(name):
+                pixels = [(box["x"] + x * box["width"], box["y"] + (1 - y) * box["height"]) for x, y in stroke]
+                self.page.mouse.move(*pixels[0])
+                self.page.mouse.down()
+                for pixel in pixels[1:]:
+                    self.page.mouse.move(*pixel)
+                self.page.mouse.up()
+            self.page.evaluate("document.getElementById('finish-drawing').click()")
+        self.page.wait_for_timeout(1000)
+
+    def set(self, wanted):
+        """Clicks the page's own controls until they show the wanted values; None leaves a control alone."""
+        wanted = {k: v for k, v in wanted.items() if v is not None}
+        labels = {"layers": "num-{}-layers", "neurons": "num-{}-neurons", "steps": "k-{}-steps"}
+        lists = {"learning_rate": "{}-learning-rate-dropdown", "optimizer": "{}-optimizer-type-dropdown"}
+        if wanted:
+            self.page.click("#edit-model-button")
+        for key, value in wanted.items():
+            net, _, what = key.partition("_")
+            if what in labels:
+                label = labels[what].format(net)
+                button = f"{net}-{what}" if what != "steps" else label
+                done = self.page.evaluate(
+                    """([label, button, value]) => { for (let i = 0; i < 200; i++) {
+                         const now = +document.getElementById(label).innerText;
+                         if (now === value) return true;
+                         document.getElementById(button + (now < value ? '-add' : '-remove') + '-button').click();
+                       } return false; }""", [label, button, value])
+            else:
+                menu = lists[what].format(net) if what else {"noise": "noise-dropdown", "loss": "loss-type-dropdown"}[key]
+                done = self.page.evaluate(
+                    """([menu, value]) => { for (const item of document.querySelectorAll(`#${menu} paper-item`))
+                         if (item.innerText.trim() === value) { item.click(); return true; } return false; }""",
+                    [menu, f"{value:g}" if what == "learning_rate" else value])
+            if not done:
+                raise PageError(f"the page does not take {key} = {value}")
+        if wanted:
+            self.page.click("#edit-model-button")
+            self.page.mouse.move(5, 5)  # away from the button, which would show as hovered
+        self.loss = wanted.get("loss", self.loss)
+
+    def start(self, seed):
+        """Fresh networks, noise and samples from the seed; the page then stands at epoch 0."""
+        # The page trains one epoch per animation frame; looking once per frame stops it at the very epoch. That matters: every
+        # pause draws the plots, and drawing moves the page on in its list of samples.
+        self.page.evaluate("""([seed, loss]) => {
+            window.gl = document.querySelector('gan-lab'); reseed(seed); gl.createExperiment(); if (loss) gl.model.lossType = loss;
+            const look = () => { if (gl.isPlaying && gl.iterationCount >= gl.pauseAt) document.getElementById('play-pause-button').click();
+                                 requestAnimationFrame(look); };
+            look(); }""", [seed, self.loss])
+        self.page.wait_for_timeout(200)
+
+    def play_until(self, epoch, progress):
+        """Trains to that epoch exactly and pauses there; progress(epoch) is called about once a second."""
+        # Pausing runs one more epoch, so the button is pressed one epoch early.
+        self.page.evaluate("""(pauseAt) => { gl.pauseAt = pauseAt; if (!gl.isPlaying) document.getElementById('play-pause-button').click(); }""", epoch - 1)
+        while True:
+            playing, now = self.page.evaluate("[gl.isPlaying, gl.iterationCount]")
+            progress(now)
+            if not playing:
+                break
+            self.page.wait_for_timeout(min(1000, 100 + 10 * (epoch - now)))
+
+    def samples(self):
+        """All real and all generated samples of the page's atlas, two arrays (12000, 2)."""
+        both = self.page.evaluate(
+            """(batches) => { const real = [], fake = [];
+                 for (let i = 0; i < batches; i++) {
+                   const x = gl.trueSampleProvider.getNextCopy(); real.push(...x.dataSync()); x.dispose();
+                   const z = gl.noiseProvider.getNextCopy(); const g = gl.model.generator(z);
+                   fake.push(...g.dataSync()); g.dispose(); z.dispose(); }
+                 return [real, fake]; }""", ATLAS_BATCHES)
+        return [np.array(values).reshape(-1, 2) for values in both]
+
+    def screenshot(self, folder):
+        """Saves epochNNNNNN.png (the whole tool) and epochNNNNNN_plot.png (the layered distributions); returns the epoch."""
+        self.page.wait_for_timeout(1600)  # dots and gradients glide to their places in 1.25 s
+        epoch = self.page.evaluate("gl.iterationCount")
+        bottom = self.page.locator("#main-panel").bounding_box()
+        clip = {"x": 0, "y": 0, "width": 1600, "height": min(1000, bottom["y"] + bottom["height"])}
+        self.page.screenshot(path=folder / f"epoch{epoch:06d}.png", clip=clip)
+        self.page.locator("#vis-svg").screenshot(path=folder / f"epoch{epoch:06d}_plot.png")
+        return epoch
+
+    def settings(self):
+        """The settings as the page holds them."""
+        return self.page.evaluate(
+            """() => ({d_layers: gl.numDiscriminatorLayers, g_layers: gl.numGeneratorLayers, d_neurons: gl.numDiscriminatorNeurons,
+                 g_neurons: gl.numGeneratorNeurons, d_steps: gl.kDSteps, g_steps: gl.kGSteps, d_learning_rate: gl.dLearningRate,
+                 g_learning_rate: gl.gLearningRate, d_optimizer: gl.dOptimizerType, g_optimizer: gl.gOptimizerType,
+                 noise: gl.selectedNoiseType, loss: gl.lossType})""")
+
+    def values(self):
+        """The two losses the page shows."""
+        return {f"{net}_loss": float(self.page.text_content(f"#{net}-loss-value")) for net in "dg"}
+
+    def histories(self):
+        """The page's own curves: name -> list of [epoch, value or None]."""
+        curves = self.page.evaluate("[...gl.costChartData, ...gl.evalChartData].map(c => c.map(p => [p.x, p.y === null ? null : +p.y]))")
+        return dict(zip(("d_loss", "g_loss", "kl", "js"), curves))
