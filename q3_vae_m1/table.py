@@ -6,6 +6,7 @@ results/q3_table_DATASET.json, results/q3_table.png, and the Markdown tables of 
 import argparse
 import os
 import sys
+from decimal import ROUND_HALF_UP, Decimal
 from pathlib import Path
 from typing import Callable
 
@@ -80,10 +81,15 @@ def errors(dataset: str, images: data.Images, maps: dict, draws: int, jobs: int)
     return found | {("M1+transductive", n): results[i * draws:(i + 1) * draws] for i, n in enumerate(COUNTS)}
 
 
+def fixed(value: float) -> str:
+    """Two digits, halves up, as the report rounds."""
+    return str(Decimal(str(value)).quantize(Decimal("0.01"), ROUND_HALF_UP))
+
+
 def markdown(rows: list[dict], paper: bool) -> str:
     lines = ["| test error % | " + " | ".join(map(str, COUNTS)) + " |", "|---" * (len(COUNTS) + 1) + "|"]
     for method in dict.fromkeys(row["method"] for row in rows):
-        cells = [f"{row['error_mean']:.2f} ± {row['error_std']:.2f}" for row in rows if row["method"] == method]
+        cells = [f"{fixed(row['error_mean'])} ± {fixed(row['error_std'])}" for row in rows if row["method"] == method]
         lines.append(f"| {method} | " + " | ".join(cells) + " |")
     for method, values in PAPER.items() if paper else ():
         spread = PAPER_STD.get(method, [None] * 4)

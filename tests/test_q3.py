@@ -318,7 +318,7 @@ def test_readme_tables_are_the_results(dataset):
 def test_top_readme_shows_the_results(dataset, title):
     rows = json.loads((ROOT / f"results/q3_table_{dataset}.json").read_text())["rows"]
     for method in ("raw pixels+SVM", "M1+SVM", "M1+transductive"):
-        cells = [f"{row['error_mean']:.2f} ± {row['error_std']:.2f}" for row in rows if row["method"] == method]
+        cells = [f"{table.fixed(row['error_mean'])} ± {table.fixed(row['error_std'])}" for row in rows if row["method"] == method]
         assert f"| {title}, {method} | {' | '.join(cells)} |" in (ROOT / "README.md").read_text()
 
 
