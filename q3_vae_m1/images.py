@@ -124,12 +124,12 @@ def load(dataset: str, data_dir: Path) -> Images:
     if contents is None and dataset == "fashion":
         contents = read_raw(SYSTEM_COPY, prefix)
     if contents is None:
-        downloads = [lambda: download_torchvision(dataset, data_dir)]
+        downloads = {"torchvision's mirrors": lambda: download_torchvision(dataset, data_dir)}
         if dataset == "fashion":
-            downloads.append(lambda: download_debian(data_dir))
-        for download in downloads:
+            downloads["Debian's archive"] = lambda: download_debian(data_dir)
+        for source, download in downloads.items():
             try:
-                print(f"{prefix} is not in {data_dir}: downloading it", flush=True)
+                print(f"{prefix} is not in {data_dir}: downloading it from {source}", flush=True)
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore")
                     download()
