@@ -19,7 +19,7 @@ from sklearn.svm import SVC
 import store
 
 CLASSIFIERS = ["svm", "transductive"]
-# Chosen on the last 10,000 training images by tune.py (results/q3_validation.json). `width` is in units of the features' total spread;
+# Chosen on the last 10,000 training images by tune.py (results/q3_validation_*.json). `width` is in units of the features' total spread;
 # power 1 is the exponential kernel, power 2 the RBF kernel.
 SVM = {
     ("fashion", "raw pixels"): {"power": 1.0, "width": 2.8, "C": 10.0},

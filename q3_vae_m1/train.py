@@ -23,7 +23,7 @@ import pictures
 import store
 from m1 import LIKELIHOODS, M1, latents
 
-# Chosen on the last 10,000 training images; results/q3_tries.json holds the alternatives. The Bernoulli model keeps to the paper.
+# Chosen on the last 10,000 training images; results/q3_tries_*.json hold the alternatives. The Bernoulli model keeps to the paper.
 DEFAULTS = {
     ("fashion", "gaussian"): {"epochs": 60, "kl_weight": 0.02, "distort": 0.2},
     ("mnist", "gaussian"): {"epochs": 100, "kl_weight": 0.1, "distort": 1.0},
@@ -48,7 +48,7 @@ def arguments(argv=None) -> argparse.Namespace:
     group = parser.add_argument_group("the VAE (a value other than the shipped one's trains a new VAE)")
     add = group.add_argument
     add("--likelihood", choices=LIKELIHOODS, default="gaussian", help="gaussian: learned variance, grey images; bernoulli: the paper's")
-    add("--epochs", type=int, help="default: %s" % DEFAULTS["fashion", "gaussian"]["epochs"])
+    add("--epochs", type=int, help="default: 100 for MNIST with the Gaussian likelihood, else 60")
     add("--batch-size", type=int, default=200)
     add("--learning-rate", type=float, default=1e-3, help="peak; falls to 0 along a cosine (default 0.001)")
     add("--kl-weight", type=float, help="weight of the KL term after the warm-up (default: by data set, see README)")
@@ -233,6 +233,7 @@ def obtain_vae(options: argparse.Namespace, images: data.Images, device: torch.d
         raise store.StoreError("interrupted: every finished epoch is kept, --resume goes on from there") from None
     store.save_vae(path, model, {"dataset": options.dataset, "settings": settings, **precision, "history": history[-1]})
     model, description = store.load_vae(path, command, device)  # float16 from here on, as every later run sees it
+    store.save_json(options.results_dir / f"{path.stem}.json", {"settings": settings, **precision, "last_epoch": history[-1]})
     pictures.training(options.results_dir / f"{path.stem}_loss.png", history, settings)
     pictures.vae(options.results_dir / path.stem, model, images, options.dataset)
     checkpoint.unlink()
