@@ -134,6 +134,16 @@ def tries_markdown(rows: list[dict]) -> str:
     return "\n".join(lines)
 
 
+def transductive_markdown(rows: list[dict]) -> str:
+    """The table of the transductive classifier's settings in README.md."""
+    lines = ["| alpha, steps | rounds | weight | sharpness | " + " | ".join(map(str, COUNTS)) + " |", "|---" * (4 + len(COUNTS)) + "|"]
+    for row in rows:
+        s = classify.TRANSDUCTIVE | row["change"]
+        lines.append(f"| {s['alpha']:g}, {s['steps']} | {s['rounds']} | {s['weight']:g} | {s['sharpness']:g} | "
+                     + " | ".join(f"{row['errors'][str(n)]:.2f}" for n in COUNTS) + " |")
+    return "\n".join(lines)
+
+
 def main(argv=None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
@@ -166,8 +176,7 @@ def main(argv=None) -> None:
         else:
             rows = tune_transductive(o, dataset, images, maps)
             store.save_json(o.results_dir / f"q3_validation_transductive_{dataset}.json", common | {"base": {str(n): classify.transductive_settings(dataset, n) for n in COUNTS}, "rows": rows})
-            for row in rows:
-                print(row)
+            print(transductive_markdown(rows))
 
 
 if __name__ == "__main__":

@@ -312,6 +312,9 @@ def test_readme_tables_are_the_results(dataset):
     readme = (ROOM / "README.md").read_text()
     assert table.markdown(rows, dataset == "mnist") in readme
     assert q3["tune"].tries_markdown(json.loads((ROOT / f"results/q3_tries_{dataset}.json").read_text())["rows"]) in readme
+    transductive = json.loads((ROOT / f"results/q3_validation_transductive_{dataset}.json").read_text())
+    assert q3["tune"].transductive_markdown(transductive["rows"]) in readme
+    assert transductive["base"] == {str(n): classify.transductive_settings(dataset, n) for n in table.COUNTS}
 
 
 @pytest.mark.parametrize("dataset, title", [("fashion", "Fashion-MNIST"), ("mnist", "MNIST")])
