@@ -71,7 +71,8 @@ def our_epoch(data_dir: Path, batch: int, device: torch.device) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__, epilog="examples:\n  python q3_vae_m1/benchmark.py\n  python q3_vae_m1/benchmark.py --rounds 5",
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("--rounds", type=int, default=3)
     add("--batch-size", type=int, default=200)

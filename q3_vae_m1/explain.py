@@ -22,7 +22,8 @@ SHOWN = 3000
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__, epilog="examples:\n  python q3_vae_m1/explain.py\n  python q3_vae_m1/explain.py --dataset fashion --labels 600",
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("--dataset", choices=data.FOLDERS, default="mnist")
     add("--labels", type=int, default=100)

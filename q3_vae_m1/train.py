@@ -44,7 +44,7 @@ def arguments(argv=None) -> argparse.Namespace:
     add("--labels", type=int, nargs="+", default=[100, 600, 1000, 3000], metavar="N", help="label counts, multiples of 10 (default: all four)")
     add("--dataset", choices=data.FOLDERS, default="fashion")
     add("--classifier", choices=classify.CLASSIFIERS, default="svm")
-    add("--seed", type=int, default=0, help="of the label draw, and of the VAE where one is trained (default 0)")
+    add("--seed", type=int, default=0, help="of the label draw (default 0)")
     group = parser.add_argument_group("the VAE (a value other than the shipped one's trains a new VAE)")
     add = group.add_argument
     add("--likelihood", choices=LIKELIHOODS, default="gaussian", help="gaussian: learned variance, grey images; bernoulli: the paper's")

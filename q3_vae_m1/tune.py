@@ -5,7 +5,7 @@
   vae           short trainings of the VAE under other settings, and what each gives -> results/q3_tries_DATASET.json
 
 Label draws have seeds from 100 on, so that none of the table's draws is among them. What is best here stands as a constant in
-classify.py and train.py; a test compares the two.
+classify.py and train.py; a test compares the SVMs' with the record.
 """
 import argparse
 import itertools
