@@ -1,8 +1,8 @@
 """Times one WGAN-GP generator iteration (5 critic steps and 1 generator step) of train.py against the textbook loop, side
 by side in one run: same machine, network, batch and images.
 
-Textbook: float32, DataLoader with ToTensor, separate passes over real, generated and interpolated images, one generator
-pass per critic step, double backward. Rounds alternate, so that both see the same state of the machine; the median
+Textbook: float32, torch's own convolutions, DataLoader with ToTensor, separate passes over real, generated and interpolated
+images, one generator pass per critic step, double backward. Rounds alternate, so that both see the same state of the machine; the median
 counts. Also prints the achieved GFLOP/s as a share of this machine's own bfloat16 matrix-product rate. Writes
 results/q4_benchmark.json.
 """
@@ -23,6 +23,14 @@ from train import pick_precision
 from training import Training
 
 
+def plain(network):
+    """The network with torch's own transposed convolutions and the default memory format, as most code has it."""
+    for module in network.modules():
+        if isinstance(module, networks.Up):
+            module.forward = torch.nn.ConvTranspose2d.forward.__get__(module)
+    return network.to(memory_format=torch.contiguous_format)
+
+
 class Textbook:
     """The loop as most public WGAN-GP code has it, with this room's networks."""
 
@@ -39,9 +47,8 @@ class Textbook:
     def __init__(self, options, pixels, device):
         torch.manual_seed(options["seed"])
         self.device = device
-        # Default memory format, as such code has it.
-        self.generator = networks.make_generator("conv", options["dim"]).to(device, memory_format=torch.contiguous_format)
-        self.critic = networks.make_critic("conv", options["dim"], False).to(device, memory_format=torch.contiguous_format)
+        self.generator = plain(networks.make_generator("conv", options["dim"])).to(device)
+        self.critic = plain(networks.make_critic("conv", options["dim"], False)).to(device)
         settings = OBJECTIVES["wgan-gp"]
         self.optimizers = [torch.optim.Adam(network.parameters(), settings.learning_rate, settings.betas)
                            for network in (self.generator, self.critic)]

@@ -173,18 +173,35 @@ def load_state(network, state, path):
         raise UserError(f"{path}: its tensors do not fit the network it names (corrupt or from another version)") from None
 
 
-# ---- the ledger of training attempts ----------------------------------------------------------------------------------
+# ---- the record of runs, one line each: the ledger of attempts, the stability study -----------------------------------
 
-def append_ledger(results_dir, entry):
-    """Add one line to results/q4_attempts.jsonl. One write call: lines of two runs at once do not mix."""
-    results_dir.mkdir(parents=True, exist_ok=True)
+def append_line(path, entry):
+    """Add `entry` and the time as a line of JSON. One write call: lines of two processes at once do not mix."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     entry = {**entry, "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
-    handle = os.open(results_dir / "q4_attempts.jsonl", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    handle = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
     try:
-        os.write(handle, (json.dumps(entry) + "\n").encode())
+        size = os.fstat(handle).st_size
+        torn = size and os.pread(handle, 1, size - 1) != b"\n"  # by a crash of the machine
+        os.write(handle, ("\n" * bool(torn) + json.dumps(entry) + "\n").encode())
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def read_lines(path):
+    """The entries that `append_line` wrote; lines cut short by a crash of the machine are passed over."""
+    entries = []
+    for line in path.read_text().splitlines() if path.exists() else []:
+        try:
+            entries.append(json.loads(line))
+        except json.JSONDecodeError:
+            continue
+    return entries
+
+
+def append_ledger(results_dir, entry):
+    append_line(results_dir / "q4_attempts.jsonl", entry)
 
 
 def read_ledger(results_dir):
@@ -192,13 +209,8 @@ def read_ledger(results_dir):
 
     'started' as the latest word means that the run is going on, or was killed and never resumed.
     """
-    path = results_dir / "q4_attempts.jsonl"
     attempts = {}
-    for line in path.read_text().splitlines() if path.exists() else []:
-        try:
-            entry = json.loads(line)
-        except json.JSONDecodeError:
-            continue  # a line cut short by a crash of the machine
+    for entry in read_lines(results_dir / "q4_attempts.jsonl"):
         attempts.setdefault(entry["attempt"], {}).update(entry)
     return list(attempts.values())
 

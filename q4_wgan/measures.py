@@ -20,14 +20,18 @@ SMALLEST_SHARE = 0.01  # a class below 1 % of the samples (it should have 10 %) 
 FLOOR_MULTIPLE = 100.0
 
 
-def verdict(losses_finite, shares, distance, floor):
-    """('converged' or 'failed', reason in words). shares: the ten class shares; distance and floor: Frechet."""
+def verdict(losses_finite, shares, distance, floor, multiple=None):
+    """('converged' or 'failed', reason in words). shares: the ten class shares; distance and floor: Frechet.
+
+    `multiple`: of the floor, FLOOR_MULTIPLE; stability.py asks how the count depends on it.
+    """
+    multiple = multiple or FLOOR_MULTIPLE
     if not losses_finite:
         return "failed", "a loss is NaN or infinite"
     if min(shares) < SMALLEST_SHARE:
         return "failed", f"class {shares.index(min(shares))} has {min(shares):.2%} of the samples, under {SMALLEST_SHARE:.0%}"
-    if distance > FLOOR_MULTIPLE * floor:
-        return "failed", f"Frechet distance {distance / floor:.0f} times the floor, above {FLOOR_MULTIPLE:.0f}"
+    if distance > multiple * floor:
+        return "failed", f"Frechet distance {distance / floor:.0f} times the floor, above {multiple:.0f}"
     return "converged", f"all classes present, Frechet distance {distance / floor:.1f} times the floor"
 
 

@@ -5,6 +5,8 @@ residual pair (`arch='resnet'`). Images are (n, 1, 28, 28) in [-1, 1]; z is (n, 
 Numbers in brackets, [1] and so on, are the deviations listed in README.md.
 """
 
+from functools import partial
+
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -13,39 +15,68 @@ Z = 128  # length of z (gan_cifar.py; section F)
 SLOPE = 0.2  # of LeakyReLU (gan_cifar.py)
 
 
-class Generator(nn.Module):
-    """z (n, 128) -> images (n, 1, 28, 28):  Linear 4x4x4D, then 5x5 stride-2 transposed convolutions 2D, D, 1, tanh."""
+class Up(nn.ConvTranspose2d):
+    """5x5, stride 2, transposed: (n, in, h, h) -> (n, out, height, height), height 2h or 2h - 1."""
 
-    def __init__(self, dim=64):
+    def __init__(self, inputs, outputs, height, bias=True):
+        super().__init__(inputs, outputs, 5, 2, padding=2, output_padding=1 - height % 2, bias=bias)
+        self.height = height
+
+    def forward(self, v):
+        return transposed(v, self.weight, self.height, self.bias)
+
+
+class Generator(nn.Module):
+    """z (n, 128) -> images (n, 1, 28, 28):  Linear 4x4x4D, then 5x5 stride-2 transposed convolutions 2D, D, 1, tanh.
+
+    `norm=False` leaves batch norm out and `activation='tanh'` replaces ReLU, for stability.py.
+    """
+
+    def __init__(self, dim=64, norm=True, activation="relu"):
         super().__init__()
-        self.dim = dim
-        self.linear = nn.Linear(Z, 4 * 4 * 4 * dim, bias=False)  # batch norm follows and has the bias
-        self.norm1 = nn.BatchNorm1d(4 * 4 * 4 * dim)
-        # Padding 2 without output padding gives 4 -> 7 pixels: the first 7x7 of the 8x8 that CIFAR's network has. [1]
-        self.up2 = nn.ConvTranspose2d(4 * dim, 2 * dim, 5, 2, padding=2, bias=False)
-        self.norm2 = nn.BatchNorm2d(2 * dim)
-        self.up3 = nn.ConvTranspose2d(2 * dim, dim, 5, 2, padding=2, output_padding=1, bias=False)
-        self.norm3 = nn.BatchNorm2d(dim)
-        self.up4 = nn.ConvTranspose2d(dim, 1, 5, 2, padding=2, output_padding=1)
+        self.dim, self.activation = dim, {"relu": F.relu, "tanh": torch.tanh}[activation]
+        bias = not norm  # batch norm has a bias of its own
+        def make_norm(kind, channels):
+            return kind(channels) if norm else nn.Identity()
+        self.linear = nn.Linear(Z, 4 * 4 * 4 * dim, bias=bias)
+        self.norm1 = make_norm(nn.BatchNorm1d, 4 * 4 * 4 * dim)
+        # 4 -> 7 pixels: the first 7x7 of the 8x8 that CIFAR's network has. [1]
+        self.up2 = Up(4 * dim, 2 * dim, 7, bias)
+        self.norm2 = make_norm(nn.BatchNorm2d, 2 * dim)
+        self.up3 = Up(2 * dim, dim, 14, bias)
+        self.norm3 = make_norm(nn.BatchNorm2d, dim)
+        self.up4 = Up(dim, 1, 28)
 
     def forward(self, z):
-        h = F.relu(self.norm1(self.linear(z)))
+        h = self.activation(self.norm1(self.linear(z)))
         h = h.view(-1, 4, 4, 4 * self.dim).permute(0, 3, 1, 2)  # channels-last without a copy
-        h = F.relu(self.norm2(self.up2(h)))
-        h = F.relu(self.norm3(self.up3(h)))
+        h = self.activation(self.norm2(self.up2(h)))
+        h = self.activation(self.norm3(self.up3(h)))
         return torch.tanh(self.up4(h))
+
+
+class MLPGenerator(nn.Sequential):
+    """z (n, 128) -> images (n, 1, 28, 28):  four ReLU layers of 512 units, as in figure 2 of the paper, for stability.py."""
+
+    def __init__(self):
+        layers = [nn.Linear(Z, 512), nn.ReLU()]
+        for _ in range(3):
+            layers += [nn.Linear(512, 512), nn.ReLU()]
+        super().__init__(*layers, nn.Linear(512, 28 * 28), nn.Tanh(), nn.Unflatten(1, (1, 28, 28)))
 
 
 class Critic(nn.Module):
     """Images (n, 1, 28, 28) -> scores (n,):  5x5 stride-2 convolutions D, 2D, 4D with LeakyReLU 0.2, then Linear -> 1.
 
     `norm=True` puts batch norm after the second and third convolution, for DCGAN and for weight clipping [9]. Under the
-    gradient penalty it must be off: the penalty is about one image's own gradient (section 4).
+    gradient penalty it must be off: the penalty is about one image's own gradient (section 4). `activation='tanh'` replaces
+    LeakyReLU, for stability.py.
     """
 
-    def __init__(self, dim=64, norm=False):
+    def __init__(self, dim=64, norm=False, activation="relu"):
         super().__init__()
         self.dim = dim
+        self.activation = torch.tanh if activation == "tanh" else partial(F.leaky_relu, negative_slope=SLOPE, inplace=True)
         self.conv1 = nn.Conv2d(1, dim, 5, 2, padding=2)  # 28 -> 14
         self.conv2 = nn.Conv2d(dim, 2 * dim, 5, 2, padding=2, bias=not norm)  # 14 -> 7
         self.conv3 = nn.Conv2d(2 * dim, 4 * dim, 5, 2, padding=2, bias=not norm)  # 7 -> 4
@@ -53,14 +84,14 @@ class Critic(nn.Module):
         self.norm2 = nn.BatchNorm2d(2 * dim, track_running_stats=False) if norm else nn.Identity()
         self.norm3 = nn.BatchNorm2d(4 * dim, track_running_stats=False) if norm else nn.Identity()
         self.linear = nn.Linear(4 * 4 * 4 * dim, 1)
-        if norm:
-            self.input_gradient = None  # batch norm mixes the images: use autograd
+        if norm or activation == "tanh":
+            self.input_gradient = None  # batch norm mixes the images, tanh is not piecewise linear: use autograd
 
     def hidden(self, x):
-        """The three layers after their LeakyReLU: (n, D, 14, 14), (n, 2D, 7, 7), (n, 4D, 4, 4)."""
-        h1 = F.leaky_relu(self.conv1(x), SLOPE, inplace=True)
-        h2 = F.leaky_relu(self.norm2(self.conv2(h1)), SLOPE, inplace=True)
-        h3 = F.leaky_relu(self.norm3(self.conv3(h2)), SLOPE, inplace=True)
+        """The three layers after their nonlinearity: (n, D, 14, 14), (n, 2D, 7, 7), (n, 4D, 4, 4)."""
+        h1 = self.activation(self.conv1(x))
+        h2 = self.activation(self.norm2(self.conv2(h1)))
+        h3 = self.activation(self.norm3(self.conv3(h2)))
         return h1, h2, h3
 
     def forward(self, x):
@@ -80,20 +111,34 @@ class Critic(nn.Module):
             h1, h2, h3 = self.hidden(x)
         v = self.linear.weight.view(1, 4, 4, 4 * self.dim).permute(0, 3, 1, 2)
         v = times_slope(v.to(h3.dtype).expand_as(h3), h3)
-        v = times_slope(transposed(v, self.conv3, h2), h2)
-        v = times_slope(transposed(v, self.conv2, h1), h1)
-        return transposed(v, self.conv1, x)
+        v = times_slope(transposed(v, self.conv3.weight, 7), h2)
+        v = times_slope(transposed(v, self.conv2.weight, 14), h1)
+        return transposed(v, self.conv1.weight, 28)
+
+
+def transposed(v, weight, height, bias=None):
+    """The transposed 5x5 stride-2 convolution with padding 2, to a stated height: (n, in, h, h) -> (n, out, height, height).
+
+    Torch's own on a CPU is slow to a single channel. There it is a 3x3 convolution to the four phases of the output.
+    """
+    if weight.shape[1] == 1 and height == 2 * v.shape[-1] and v.device.type == "cpu":
+        return F.pixel_shuffle(F.conv2d(v, phases(weight), None if bias is None else bias.expand(4), padding=1), 2)
+    return F.conv_transpose2d(v, weight, bias, stride=2, padding=2, output_padding=height - (2 * v.shape[-1] - 1))
+
+
+def phases(weight):
+    """weight (c, 1, 5, 5) -> (4, c, 3, 3), whose channel 2a + b gives the output's pixels (2i + a, 2j + b).
+
+    Such a pixel meets only the weight's rows of parity a, at i - 1, i, i + 1, and its columns of parity b. There are two odd
+    rows and three even ones: the padding makes them three.
+    """
+    taps = F.pad(weight[:, 0], (0, 1, 0, 1)).view(-1, 3, 2, 3, 2).flip(1, 3)
+    return taps.permute(2, 4, 0, 1, 3).reshape(4, -1, 3, 3)
 
 
 def times_slope(v, h):
     """v times LeakyReLU's slope where its output was h; one fused pass, and differentiable in v."""
     return torch.ops.aten.leaky_relu_backward(v, h, SLOPE, True)
-
-
-def transposed(v, conv, like):
-    """The transpose of the linear map `conv`, to the height of `like`: (n, out, .., ..) -> (n, in, height, height)."""
-    spare = like.shape[-1] - (2 * v.shape[-1] - 1)  # 28 and 14 need one row more than the transpose gives by itself
-    return F.conv_transpose2d(v, conv.weight, None, stride=2, padding=2, output_padding=spare)
 
 
 # ---- appendix F: residual networks ------------------------------------------------------------------------------------
@@ -165,15 +210,16 @@ class ResidualCritic(nn.Module):
 
 # ---- building ---------------------------------------------------------------------------------------------------------
 
-def make_generator(arch, dim):
-    """A generator with its layers in channels-last order; `arch` is 'conv' or 'resnet'."""
-    generator = {"conv": Generator, "resnet": ResidualGenerator}[arch](dim)
+def make_generator(arch, dim, **variant):
+    """A generator with its layers in channels-last order. `arch`: 'conv' (whose `variant` may be norm=False or
+    activation='tanh'), 'resnet', or 'mlp', which has no `dim`."""
+    generator = {"conv": lambda: Generator(dim, **variant), "resnet": lambda: ResidualGenerator(dim), "mlp": MLPGenerator}[arch]()
     return initialise(generator).to(memory_format=torch.channels_last)
 
 
-def make_critic(arch, dim, norm):
-    """A critic, with batch norm where `norm`."""
-    critic = {"conv": Critic, "resnet": ResidualCritic}[arch](dim, norm)
+def make_critic(arch, dim, norm, **variant):
+    """A critic, with batch norm where `norm`. `variant` of 'conv': activation='tanh'."""
+    critic = {"conv": lambda: Critic(dim, norm, **variant), "resnet": lambda: ResidualCritic(dim, norm)}[arch]()
     return initialise(critic).to(memory_format=torch.channels_last)
 
 

@@ -20,7 +20,8 @@ class Training:
     """Networks, optimizers and randomness of one run; `step` is one iteration of Algorithm 1.
 
     `pixels` and `held_out` are uint8 (n, 28, 28). `options` is the dict of options.json: objective, arch, dim, batch,
-    iterations, learning_rate, seed, precision ('float32' or 'bfloat16').
+    iterations, learning_rate, seed, precision ('float32' or 'bfloat16'); of stability.py also generator_arch,
+    generator_variant, critic_norm and critic_variant, where they differ from what the objective has.
     """
 
     PARTS = ("generator", "critic", "average", "generator_optimizer", "critic_optimizer")  # of a checkpoint
@@ -30,8 +31,11 @@ class Training:
         self.pixels, self.held_out = pixels.to(device), held_out.to(device)
         self.objective = OBJECTIVES[options["objective"]]
         torch.manual_seed(options["seed"])
-        self.generator = networks.make_generator(options["arch"], options["dim"]).to(device)
-        self.critic = networks.make_critic(options["arch"], options["dim"], self.objective.critic_norm).to(device)
+        self.generator = networks.make_generator(options.get("generator_arch", options["arch"]), options["dim"],
+                                                 **options.get("generator_variant", {})).to(device)
+        self.critic = networks.make_critic(options["arch"], options["dim"],
+                                           options.get("critic_norm", self.objective.critic_norm),
+                                           **options.get("critic_variant", {})).to(device)
         self.average = AveragedModel(self.generator, multi_avg_fn=get_ema_multi_avg_fn(AVERAGE))
         self.generator_optimizer = self.make_optimizer(self.generator)
         self.critic_optimizer = self.make_optimizer(self.critic)

@@ -1,10 +1,6 @@
 """q4_wgan: objectives, networks and measures against closed forms, finite differences and autograd's double backward."""
 
-import importlib
 import math
-import sys
-from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,22 +8,7 @@ import scipy.linalg
 import torch
 from torch import nn
 
-ROOM = Path(__file__).resolve().parent.parent / "q4_wgan"
-
-
-def load_room(*names):
-    """The room's modules under their plain names, which are freed again: other rooms have an images.py too."""
-    own = {path.stem for path in ROOM.glob("*.py")}
-    before = {name: sys.modules.pop(name) for name in own if name in sys.modules}
-    sys.path.insert(0, str(ROOM))
-    try:
-        return SimpleNamespace(**{name: importlib.import_module(name) for name in names})
-    finally:
-        sys.path.remove(str(ROOM))
-        for name in own:
-            sys.modules.pop(name, None)
-        sys.modules.update(before)
-
+from q4_world import load_room
 
 room = load_room("networks", "objectives", "measures", "images", "files", "pictures", "benchmark", "generate", "training")
 
@@ -159,9 +140,36 @@ def test_first_transposed_convolution_is_the_cropped_one():
     assert full.shape[-1] == 8 and torch.allclose(up(h), full[:, :, :7, :7], atol=1e-6)
 
 
+@pytest.mark.parametrize("height, channels", [(7, 6), (14, 6), (28, 6), (28, 1)])
+def test_up_is_torchs_transposed_convolution(height, channels):
+    """Values and both gradients, with and without the form for a single channel."""
+    up = room.networks.Up(5, channels, height).double()
+    v = torch.randn(3, 5, (height + 1) // 2, (height + 1) // 2, dtype=torch.double, requires_grad=True)
+    ours, torchs = up(v), nn.ConvTranspose2d.forward(up, v)
+    assert ours.shape == (3, channels, height, height) and torch.allclose(ours, torchs, rtol=0, atol=1e-12)
+    weights = torch.randn_like(ours)
+    for a, b in zip(*(torch.autograd.grad((y * weights).sum(), (v, up.weight, up.bias)) for y in (ours, torchs))):
+        assert torch.allclose(a, b, rtol=0, atol=1e-11)
+
+
+def test_settings_of_the_stability_study_change_the_networks():
+    make_generator, make_critic = room.networks.make_generator, room.networks.make_critic
+    z, x = torch.randn(6, 128), torch.randn(6, 1, 28, 28)
+    def has_norm(network):
+        return any(isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d)) for module in network.modules())
+    assert not has_norm(make_generator("conv", 4, norm=False)) and has_norm(make_generator("conv", 4, activation="tanh"))
+    for generator in (make_generator("conv", 4, norm=False), make_generator("conv", 4, activation="tanh"), make_generator("mlp", 4)):
+        assert generator(z).shape == (6, 1, 28, 28) and generator(z).abs().max() <= 1
+    critic = make_critic("conv", 4, False, activation="tanh").double()
+    assert critic.input_gradient is None  # not piecewise linear: the penalty goes through autograd
+    fake, epsilon = torch.randn_like(x).double(), torch.rand(6, 1, 1, 1).double()
+    assert room.objectives.gradient_penalty(critic, x.double(), fake, epsilon).requires_grad
+
+
 def test_operation_count_matches_torchs_counter():
     from torch.utils.flop_counter import FlopCounterMode
     generator, critic = room.networks.make_generator("conv", 8), room.networks.make_critic("conv", 8, norm=False)
+    generator = room.benchmark.plain(generator)  # ours does a few products with zeros
     counts = []
     for network, x in ((generator, torch.randn(2, 128)), (critic, torch.randn(2, 1, 28, 28))):
         with FlopCounterMode(display=False) as counter:

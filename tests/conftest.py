@@ -1,0 +1,3 @@
+"""Fixtures that several test files share."""
+
+from q4_world import world  # noqa: F401
