@@ -24,7 +24,7 @@ import measures
 import trial
 from files import UserError
 from objectives import OBJECTIVES
-from train import pick_precision
+from train import default_rate, pick_precision
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt  # noqa: E402  (after the choice of a backend without a screen)
@@ -55,7 +55,7 @@ def cell_options(objective, setting, iterations, dim, precision):
         del change["critic_norm"]  # WGAN-GP has none anyway: the cell shows the runs of another
     return {"objective": objective, "arch": "conv", "batch": BATCH, "iterations": iterations, "precision": precision, **change,
             "dim": int(dim * change.get("dim", 1)),
-            "learning_rate": OBJECTIVES[objective].learning_rate * change.get("learning_rate", 1)}
+            "learning_rate": default_rate(objective, trial.CPU) * change.get("learning_rate", 1)}
 
 
 def key(options):

@@ -5,11 +5,12 @@ the command that makes it, and nothing is built; --draft builds with a marked bo
 package `typst` (pip install typst) and takes a few seconds.
 """
 import argparse
+import csv
 import json
-import math
 import os
 import platform
 import shutil
+import statistics
 import sys
 import tempfile
 from importlib import metadata
@@ -25,6 +26,7 @@ REQUIRED = {
     "q3_table_fashion.json": "python q3_vae_m1/table.py", "q3_table_mnist.json": "python q3_vae_m1/table.py",
     "q3_table.png": "python q3_vae_m1/table.py",
     "q4_losses.png": FIGURES4, "q4_comparison.png": FIGURES4, "q4_dcgan_samples.png": FIGURES4, "q4_wgan_samples.png": FIGURES4,
+    "q4_dcgan_losses.csv": "python q4_wgan/train.py --model dcgan", "q4_wgan_losses.csv": "python q4_wgan/train.py --model wgan",
     "q4_attempts.jsonl": "python q4_wgan/train.py", "q4_scores.json": "python q4_wgan/evaluate.py",
 }
 # Shown where they are there.
@@ -60,23 +62,28 @@ def read_attempts(path):
         first = outcomes.index("converged") if "converged" in outcomes else None
         summary[model] = {
             "attempts": len(mine), "failed": outcomes.count("failed"), "converged": outcomes.count("converged"),
-            "failed_before": outcomes[:first].count("failed"), "first": None if first is None else mine[first],
+            "failed_before": outcomes[:first].count("failed"), "succeeded": first is not None,
             "reasons": [a["reason"] for a in mine if a.get("outcome") == "failed" and "reason" in a],
         }
     return summary
 
 
-def flatten(value, prefix=""):
-    """Numbers of a nested result as [name, text] rows; {"mean": m, "std": s} becomes one row."""
-    if isinstance(value, bool) or value is None:
-        return []
-    if isinstance(value, (int, float)):
-        return [[prefix, f"{value:.4g}" if math.isfinite(value) else str(value)]]
-    if isinstance(value, dict):
-        if isinstance(value.get("mean"), (int, float)) and isinstance(value.get("std"), (int, float)):
-            return [[prefix, f"{value['mean']:.4g} ± {value['std']:.2g}"]]
-        return [row for key, item in value.items() for row in flatten(item, f"{prefix}, {key}".lstrip(", ").replace("_", " "))]
-    return []  # lists (per-run values, histograms) and words are not for the table
+def read_losses(path, last=1000):
+    """Two moments of a losses.csv, the first evaluation and the end: means of the losses over the iterations up to there (at
+    most `last`), the held-out cost and the Frechet distance there."""
+    try:
+        with open(path, newline="") as file:
+            rows = [{name: float(text) for name, text in row.items() if text} for row in csv.DictReader(file)]
+        evaluated = [row for row in rows if "distance" in row]
+        moments = {}
+        for name, row in (("early", evaluated[0]), ("end", evaluated[-1])):
+            part = [r for r in rows if row["iteration"] - last < r["iteration"] <= row["iteration"]]
+            moments[name] = {"iteration": row["iteration"], "distance": row["distance"], "held_out": row["held_out_critic_loss"],
+                             "critic": statistics.fmean(r["critic_loss"] for r in part),
+                             "generator": statistics.fmean(r["generator_loss"] for r in part)}
+        return moments
+    except (OSError, ValueError, KeyError, IndexError) as error:
+        raise ReportError(f"{path}: not the losses that train.py writes ({type(error).__name__}: {error})") from None
 
 
 def versions():
@@ -98,11 +105,12 @@ def stage(results, folder, missing=()):
             shutil.copyfile(results / name, folder / "results" / name)
             if name.endswith(".json"):
                 read_json(results / name)
-    derived = {"missing": list(missing), "commands": REQUIRED, "extra": extra, "versions": versions(), "attempts": None, "scores": None}
+    derived = {"missing": list(missing), "commands": REQUIRED, "extra": extra, "versions": versions(), "attempts": None, "losses": {}}
     if "q4_attempts.jsonl" not in missing:
         derived["attempts"] = read_attempts(results / "q4_attempts.jsonl")
-    if "q4_scores.json" not in missing:
-        derived["scores"] = flatten(read_json(results / "q4_scores.json"))
+    for model in ("dcgan", "wgan"):
+        if f"q4_{model}_losses.csv" not in missing:
+            derived["losses"][model] = read_losses(results / f"q4_{model}_losses.csv")
     (folder / "derived.json").write_text(json.dumps(derived))
     shutil.copyfile(Path(__file__).with_name("report.typ"), folder / "report.typ")
 
