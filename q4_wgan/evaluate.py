@@ -5,6 +5,7 @@ floor (10,000 training against the 10,000 test images), precision and recall, cl
 how far generated images are from their nearest training image. Not Inception FID: not comparable with published FIDs.
 """
 
+import csv
 import json
 
 import torch
@@ -54,6 +55,34 @@ def calibrate(network, training, labels, reference, floor):
         "blurred_3x3": ratio(blurred.to(torch.uint8)),
         "uniform_noise": ratio(torch.randint(0, 256, few.shape, generator=random, dtype=torch.uint8)),
     }
+
+
+def markdown(scores):
+    """The scores as the table in README.md."""
+    real = scores["real"]
+    rows = (("Fréchet distance, in floors", "frechet_in_floors", ".1f", 1, "1"),
+            ("precision", "precision", ".3f", 1, f"{real['precision']:.3f}"), ("recall", "recall", ".3f", 1, f"{real['recall']:.3f}"),
+            ("smallest share of a class, %", "smallest_share", ".1f", 100, ""),
+            ("largest share of a class, %", "largest_share", ".1f", 100, ""),
+            ("KL of the classes to uniform, nats", "kl_to_uniform", ".4f", 1, ""),
+            ("median distance to the nearest training image", "median_distance_to_nearest_training", ".2f", 1,
+             f"{real['median_distance_test_to_nearest_training']:.2f} (test images)"))
+    lines = ["| | DCGAN | WGAN-GP | real training images |", "|---|---|---|---|"]
+    for title, key, form, unit, of_real in rows:
+        cells = [f"{scores[model][key]['mean'] * unit:{form}} ± {scores[model][key]['std'] * unit:{form}}" for model in files.MODELS]
+        lines.append(f"| {title} | {' | '.join(cells)} | {of_real} |")
+    return "\n".join(lines)
+
+
+def length_markdown(scores, results_dir, wanted=(1000, 2000, 4000, 8000, 12000)):
+    """How the distance to the held-out images fell with training, from the losses that shipped, as the table in README.md."""
+    lines = ["| generator iterations | " + " | ".join(f"{n:,}" for n in wanted) + " |", "|---" * (len(wanted) + 1) + "|"]
+    for model, name in zip(files.MODELS, ("DCGAN", "WGAN-GP")):
+        with open(results_dir / f"q4_{model}_losses.csv", newline="") as file:
+            found = {int(row["iteration"]): float(row["distance"]) for row in csv.DictReader(file) if row["distance"]}
+        floor = scores[model]["training"]["floor"]
+        lines.append(f"| {name} | " + " | ".join(f"{found[n] / floor:.0f}" if n in found else "" for n in wanted) + " |")
+    return "\n".join(lines)
 
 
 def main():
@@ -106,7 +135,7 @@ def main():
                          "median_distance_to_nearest_training": nearest(pixels[:few], training)[0].median().item()})
         summary = {key: mean_and_spread([run[key] for run in runs]) for key in runs[0] if key != "shares"}
         summary["shares"] = torch.tensor([run["shares"] for run in runs]).mean(0).tolist()
-        kept = ("objective", "arch", "dim", "seed", "iterations", "batch", "learning_rate", "precision", "attempt", "seconds")
+        kept = ("objective", "arch", "dim", "seed", "iterations", "batch", "learning_rate", "precision", "attempt", "seconds", "distance", "floor")
         scores[model] = {"training": {key: content.get(key) for key in kept},
                          "sampling_seeds": list(range(args.seed, args.seed + args.repeats)), **summary}
         print(f"{model}: Frechet distance {summary['frechet_distance']['mean']:.2f}, "

@@ -281,6 +281,20 @@ def test_evaluate_and_figures(trained):
     assert len(scores["real"]["calibration_in_floors"]["without_one_class"]) == 10
 
 
+def test_readme_has_the_scores_of_the_record():
+    room = load_room("evaluate", "files")
+    results = room.files.ROOT / "results"
+    scores, readme = json.loads((results / "q4_scores.json").read_text()), (ROOM / "README.md").read_text()
+    assert room.evaluate.markdown(scores) in readme
+    assert room.evaluate.length_markdown(scores, results) in readme
+    for model in room.files.MODELS:
+        failures, converged = room.files.failures_before_success(room.files.read_ledger(results), model)
+        name = {"dcgan": "DCGAN", "wgan": "WGAN-GP"}[model]
+        assert converged and f"{name}: {failures} failed" in readme
+        floors = scores[model]["frechet_in_floors"]
+        assert f"{name} {floors['mean']:.1f} ± {floors['std']:.1f}" in (room.files.ROOT / "README.md").read_text()
+
+
 def test_figures(trained, tmp_path, monkeypatch):
     """Every figure whose content does not need a well-trained generator."""
     room = load_room("figures", "generate", "images")
