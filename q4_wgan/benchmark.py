@@ -19,8 +19,7 @@ import files
 import images
 import networks
 from objectives import LAMBDA, OBJECTIVES
-from train import pick_precision
-from training import Training
+from training import Training, pick_precision
 
 
 def plain(network):
@@ -50,7 +49,7 @@ class Textbook:
         self.generator = plain(networks.make_generator("conv", options["dim"])).to(device)
         self.critic = plain(networks.make_critic("conv", options["dim"], False)).to(device)
         settings = OBJECTIVES["wgan-gp"]
-        self.optimizers = [torch.optim.Adam(network.parameters(), settings.learning_rate, settings.betas)
+        self.optimizers = [torch.optim.Adam(network.parameters(), options["learning_rate"], settings.betas)
                            for network in (self.generator, self.critic)]
         self.loader = DataLoader(self.Images(pixels), options["batch"], shuffle=True, drop_last=True)
         self.batches = iter(self.loader)

@@ -74,7 +74,7 @@ def markdown(scores):
     return "\n".join(lines)
 
 
-def length_markdown(scores, results_dir, wanted=(1000, 2000, 4000, 8000, 12000)):
+def length_markdown(scores, results_dir, wanted=(1000, 2000, 4000, 8000, 12000, 16000, 20000)):
     """How the distance to the held-out images fell with training, from the losses that shipped, as the table in README.md."""
     lines = ["| generator iterations | " + " | ".join(f"{n:,}" for n in wanted) + " |", "|---" * (len(wanted) + 1) + "|"]
     for model, name in zip(files.MODELS, ("DCGAN", "WGAN-GP")):
@@ -135,7 +135,8 @@ def main():
                          "median_distance_to_nearest_training": nearest(pixels[:few], training)[0].median().item()})
         summary = {key: mean_and_spread([run[key] for run in runs]) for key in runs[0] if key != "shares"}
         summary["shares"] = torch.tensor([run["shares"] for run in runs]).mean(0).tolist()
-        kept = ("objective", "arch", "dim", "seed", "iterations", "batch", "learning_rate", "precision", "attempt", "seconds", "distance", "floor")
+        kept = ("objective", "arch", "dim", "seed", "start", "iterations", "batch", "learning_rate", "generator_learning_rate", "precision",
+                "attempt", "seconds", "distance", "floor")
         scores[model] = {"training": {key: content.get(key) for key in kept},
                          "sampling_seeds": list(range(args.seed, args.seed + args.repeats)), **summary}
         print(f"{model}: Frechet distance {summary['frechet_distance']['mean']:.2f}, "

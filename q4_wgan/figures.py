@@ -59,7 +59,7 @@ def plot_held_out(axes, losses, values, who):
     axes.plot(losses["iteration"][seen], values[seen], "k.--", markersize=4, linewidth=0.8, label=f"{who}, held-out images")
 
 
-def draw_losses(losses, path):
+def draw_losses(losses, starts, path):
     figure, ((top_left, top_right), (left, right)) = plt.subplots(2, 2, figsize=(12, 8), sharex="row", layout="constrained")
     dcgan, wgan = losses["dcgan"], losses["wgan"]
     plot_smoothed(top_left, dcgan["iteration"], dcgan["generator_loss"], COLOURS["dcgan"], "generator")
@@ -74,11 +74,15 @@ def draw_losses(losses, path):
     plot_smoothed(right, wgan["iteration"], -wgan["critic_loss"], COLOURS["wgan"], "critic, training images")
     plot_held_out(right, wgan, -wgan["held_out_critic_loss"], "critic")
     right.set(title="WGAN-GP: negative critic loss (Wasserstein estimate)", ylabel="−loss (pixel distance, up to a factor)")
-    for axes in (top_left, top_right, left, right):
+    for axes, model in ((top_left, "dcgan"), (top_right, "dcgan"), (left, "wgan"), (right, "wgan")):
+        if starts[model]:
+            axes.axvline(starts[model], color="tab:red", linewidth=0.8, linestyle="--", label="continued: learning rates anew")
         axes.set_xlabel("generator iteration")
         axes.legend(fontsize=8)
         axes.grid(alpha=0.3)
-    right.set_ylim(0, 1.05 * np.nanquantile(-wgan["critic_loss"], 0.98))
+    right.set_ylim(0, 1.05 * np.nanquantile(-wgan["critic_loss"], 0.98))  # the peaks of the first iterations left out
+    top_left.set_ylim(0, 1.2 * np.nanquantile(dcgan["generator_loss"], 0.995))
+    top_right.set_ylim(0, max(1.5, 1.2 * np.nanquantile(dcgan["critic_loss"], 0.995)))
     figure.suptitle("How to read: DCGAN's losses are a duel and say little about quality. WGAN-GP's negative critic loss falls as "
                     "images improve;\na generator loss of a WGAN may drift anywhere. A gap between training and held-out is the "
                     "critic's overfitting.",
@@ -87,18 +91,18 @@ def draw_losses(losses, path):
 
 
 def draw_distances(losses, floors, path):
-    figure, panels = plt.subplots(1, 2, figsize=(11, 4.5), sharey=True, layout="constrained")
-    for axes, column, unit, label in ((panels[0], "iteration", 1, "generator iteration"),
-                                      (panels[1], "seconds", 60, "minutes of training")):
-        for model, columns in losses.items():
-            seen = ~np.isnan(columns["distance"])
-            axes.plot(columns[column][seen] / unit, columns["distance"][seen] / floors[model], ".-", color=COLOURS[model],
-                      label=NAMES[model])
-        axes.set(xlabel=label, yscale="log")
-        axes.grid(alpha=0.3, which="both")
-    panels[0].set_ylabel("Fréchet distance to the held-out images\n(times the real-vs-real floor)")
-    panels[0].legend()
-    figure.suptitle("Quality against training length (features of our own classifier, not Inception FID)")
+    figure, axes = plt.subplots(figsize=(7.5, 4.5), layout="constrained")
+    for model, columns in losses.items():
+        seen = ~np.isnan(columns["distance"])
+        axes.plot(columns["iteration"][seen], columns["distance"][seen] / floors[model], ".-", color=COLOURS[model],
+                  label=NAMES[model])
+    axes.set(xlabel="generator iteration", yscale="log",
+             ylabel="Fréchet distance to the held-out images\n(times the real-vs-real floor)",
+             title="Quality against training length (features of our own classifier, not Inception FID)")
+    axes.title.set_size(10)
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.legend()
+    axes.grid(alpha=0.3, which="both")
     save(figure, path)
 
 
@@ -170,15 +174,15 @@ def main():
     files.add_folders(parser, "data", "weights", "results")
     args = parser.parse_args()
 
-    generators, floors, attempts = {}, {}, {}
+    generators, floors, attempts, starts = {}, {}, {}, {}
     for model in files.MODELS:
         generators[model], content = load_generator(args.weights_dir / f"q4_{model}.pt", model)
-        floors[model], attempts[model] = content["floor"], content["attempt"]
+        floors[model], attempts[model], starts[model] = content["floor"], content["attempt"], content.get("start")
     losses = {model: read_losses(args.results_dir / f"q4_{model}_losses.csv") for model in files.MODELS}
     (training, _), test = images.load(args.data_dir)
     classifier.load(args.weights_dir)  # say so now if it is missing
 
-    draw_losses(losses, args.results_dir / "q4_losses.png")
+    draw_losses(losses, starts, args.results_dir / "q4_losses.png")
     draw_distances(losses, floors, args.results_dir / "q4_distances.png")
     for model, generator in generators.items():
         draw_samples(generator, model, args.results_dir / f"q4_{model}_samples.png")

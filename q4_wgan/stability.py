@@ -9,6 +9,7 @@ The runs are independent. They go through joblib, one thread each: on the cores 
 Dask cluster whose workers have this repository and its data.
 """
 
+import collections
 import json
 import math
 import statistics
@@ -24,14 +25,14 @@ import measures
 import trial
 from files import UserError
 from objectives import OBJECTIVES
-from train import default_rate, pick_precision
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt  # noqa: E402  (after the choice of a backend without a screen)
 
 NAMES = {"dcgan": "DCGAN", "wgan-gp": "WGAN-GP", "wgan-clip": "WGAN, clipping"}
 BUDGET = 90  # minutes on 2 CPU cores that ITERATIONS take
-ITERATIONS, DIM, BATCH = 1000, 16, 64
+ITERATIONS, DIM, BATCH = 1200, 16, 64
+RATES = {"dcgan": 5e-3, "wgan-gp": 5e-3, "wgan-clip": 2e-3}  # tune.py at this width; DCGAN has a little less at 1e-2
 NO_NORM, TANH = {"norm": False}, {"activation": "tanh"}
 SETTINGS = {  # what differs from train.py's networks and settings
     "baseline": {},
@@ -48,19 +49,19 @@ THRESHOLDS = (50, 100, 200, 400, 800)  # of the distance, in floors; 100 is the 
 PAPER = ((1.0, 0, 8, 192, 0), (3.0, 1, 88, 110, 1), (5.0, 0, 147, 42, 11), (7.0, 1, 104, 5, 90), (9.0, 0, 0, 0, 200))
 
 
-def cell_options(objective, setting, iterations, dim, precision):
+def cell_options(objective, setting, iterations, dim):
     """The options of trial.run for a cell of the table, without the seed."""
     change = dict(SETTINGS[setting])
     if change.get("critic_norm") == OBJECTIVES[objective].critic_norm:
         del change["critic_norm"]  # WGAN-GP has none anyway: the cell shows the runs of another
-    return {"objective": objective, "arch": "conv", "batch": BATCH, "iterations": iterations, "precision": precision, **change,
+    return {"objective": objective, "arch": "conv", "batch": BATCH, "iterations": iterations, **change,
             "dim": int(dim * change.get("dim", 1)),
-            "learning_rate": default_rate(objective, trial.CPU) * change.get("learning_rate", 1)}
+            "learning_rate": RATES[objective] * change.get("learning_rate", 1)}
 
 
 def key(options):
     """What tells one run from another, as text: its options."""
-    names = ("objective", "arch", "dim", "batch", "iterations", "learning_rate", "precision", "seed", "generator_arch",
+    names = ("objective", "arch", "dim", "batch", "iterations", "learning_rate", "generator_learning_rate", "seed", "generator_arch",
              "generator_variant", "critic_norm", "critic_variant")
     return json.dumps({name: options.get(name) for name in names})
 
@@ -153,12 +154,31 @@ def summarise(cells, thresholds):
             "cells": table, "sweep": sweep}
 
 
+def markdown(result):
+    """(runs converged and the median distance of every cell, the counts by threshold): the tables in README.md."""
+    cells = {(cell["objective"], cell["setting"]): cell for cell in result["cells"]}
+    settings = list(dict.fromkeys(setting for _, setting in cells))
+    lines = ["| | " + " | ".join(NAMES.values()) + " |", "|---" * (len(NAMES) + 1) + "|"]
+    for setting in settings:
+        row = [cells[objective, setting] for objective in NAMES]
+        texts = [f"{c['converged']} of {c['runs']} ({'not finite' if c['median_floors'] is None else format(c['median_floors'], '.0f')})"
+                 for c in row]
+        lines.append(f"| {setting} | {' | '.join(texts)} |")
+    totals = [f"**{result['totals'][name]['converged']} of {result['totals'][name]['runs']}**" for name in NAMES]
+    lines.append(f"| all | {' | '.join(totals)} |")
+    sweep = ["| threshold, floors | " + " | ".join(NAMES.values()) + " | only DCGAN | only WGAN-GP | both | neither |", "|---" * 8 + "|"]
+    for row in result["sweep"]:
+        counts = [*row["converged"].values(), row["only_dcgan"], row["only_wgan_gp"], row["both"], row["neither"]]
+        sweep.append(f"| {row['floors']} | {' | '.join(map(str, counts))} |")
+    return "\n".join(lines), "\n".join(sweep)
+
+
 def draw(result, path):
     figure = plt.figure(figsize=(13, 8.4), layout="constrained")
     above, below = figure.subfigures(2, 1)
     heat, (left, middle, right) = above.subplots(), below.subplots(1, 3)
     fraction = np.array([cell["converged"] / cell["runs"] for cell in result["cells"]]).reshape(len(NAMES), len(SETTINGS))
-    image = heat.imshow(fraction, cmap="RdYlGn", vmin=0, vmax=1, aspect="auto")
+    image = heat.imshow(fraction, cmap="YlGn", vmin=0, vmax=1.4, aspect="auto")
     for number, cell in enumerate(result["cells"]):
         median = "not finite" if cell["median_floors"] is None else f"{cell['median_floors']:,.0f} floors"
         heat.text(number % len(SETTINGS), number // len(SETTINGS), f"{cell['converged']} of {cell['runs']}\n{median}",
@@ -167,7 +187,7 @@ def draw(result, path):
     heat.set_yticks(range(len(NAMES)), NAMES.values())
     heat.set_title(f"Trainings that converged, and the median Fréchet distance, after {result['iterations']:,} generator iterations "
                    f"at D = {result['dim']}")
-    above.colorbar(image, ax=heat, label="fraction converged", pad=0.01)
+    above.colorbar(image, ax=heat, label="fraction converged", pad=0.01, boundaries=np.linspace(0, 1, 101), ticks=(0, 0.5, 1))
 
     floors = [row["floors"] for row in result["sweep"]]
     for (name, label), colour in zip(NAMES.items(), ("tab:blue", "tab:orange", "tab:green")):
@@ -218,8 +238,7 @@ def main():
     iterations, dim, seeds, name = max(1, round(ITERATIONS * args.budget / BUDGET)), DIM, args.seeds or 5, "q4_stability"
     if args.quick:
         iterations, dim, seeds, name = 10, 4, args.seeds or 2, "q4_stability_quick"
-    precision = pick_precision("auto", trial.CPU)
-    cells = {(objective, setting): [{**cell_options(objective, setting, iterations, dim, precision), "seed": seed}
+    cells = {(objective, setting): [{**cell_options(objective, setting, iterations, dim), "seed": seed}
                                     for seed in range(seeds)] for objective in NAMES for setting in SETTINGS}
     # Seeds first: a study that is stopped early has some runs of every cell.
     work = sorted((options for runs in cells.values() for options in runs), key=lambda options: options["seed"])
@@ -239,7 +258,8 @@ def main():
         raise UserError(f"interrupted; what has ended is in {path}, and the same command goes on") from None
 
     runs = {cell: [done[key(options)] for options in wanted] for cell, wanted in cells.items()}
-    result = {"iterations": iterations, "dim": dim, "batch": BATCH, "seeds": seeds, "precision": precision,
+    precisions = collections.Counter(run["precision"] for run in done.values() if "precision" in run)
+    result = {"iterations": iterations, "dim": dim, "batch": BATCH, "seeds": seeds, "precisions": precisions,
               **summarise(runs, THRESHOLDS)}
     files.save_json(args.results_dir / f"{name}.json", result)
     draw(result, args.results_dir / f"{name}.png")

@@ -13,6 +13,7 @@ import json
 import math
 import os
 import re
+import shutil
 import signal
 import sys
 import time
@@ -26,25 +27,22 @@ import measures
 import pictures
 from files import UserError
 from objectives import OBJECTIVES
-from training import AVERAGE, LOSSES, Judge, Training
+from training import AVERAGE, LOSSES, Judge, Training, pick_precision
 
-SHORT_RATE = 1e-3  # of WGAN-GP for ten thousand iterations, not the paper's two hundred [4]
+# On a CPU: two and a half hours at most, and so higher learning rates than for the paper's 200,000 iterations. [4]
+SHORT = {"dcgan": 22_000, "wgan": 12_000}
+SHORT_RATES = {"dcgan": 2e-3, "wgan-gp": 1e-3}
+LONG = 200_000
+SHIPPED = "shipped"  # to --continue, in the place of a run's name
+LEDGER = ("attempt", "continues", "model", "objective", "arch", "dim", "start", "critic_alone", "iterations", "batch",
+          "learning_rate", "generator_learning_rate", "seed", "precision", "device")  # options that a line of the ledger has
 COLUMNS = ("iteration", "seconds", *LOSSES, "held_out_critic_loss", "held_out_wasserstein", "distance")
 
 
-def pick_precision(name, device):
-    """bfloat16 where the hardware multiplies it natively; elsewhere torch emulates it, slower than float32."""
-    if name != "auto":
-        return name
-    if device.type == "cuda":
-        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
-    checks = (getattr(torch.cpu, check, lambda: False) for check in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
-    return "bfloat16" if any(check() for check in checks) else "float32"
-
-
 def default_rate(objective, device):
-    """The learning rate where --lr does not say: the papers', but for the short WGAN-GP trainings on a CPU."""
-    return SHORT_RATE if objective == "wgan-gp" and device.type == "cpu" else OBJECTIVES[objective].learning_rate
+    """The learning rate where --lr does not say: the papers', but for the short trainings on a CPU."""
+    short = SHORT_RATES if device.type == "cpu" else {}
+    return short.get(objective, OBJECTIVES[objective].learning_rate)
 
 
 def new_options(args, device):
@@ -53,8 +51,9 @@ def new_options(args, device):
     objective = args.model if args.model == "dcgan" else f"wgan-{args.penalty or 'gp'}"
     arch, on_gpu = args.arch or "conv", device.type == "cuda"
     return {"model": args.model, "objective": objective, "arch": arch,
-            "dim": args.dim or {"conv": 64, "resnet": 128}[arch], "iterations": args.iterations or (200_000 if on_gpu else 12_000),
+            "dim": args.dim or {"conv": 64, "resnet": 128}[arch], "iterations": args.iterations or (LONG if on_gpu else SHORT[args.model]),
             "batch": args.batch or 64, "learning_rate": args.lr or default_rate(objective, device),
+            **({"generator_learning_rate": args.generator_lr} if args.generator_lr else {}),
             "seed": args.seed or 0, "precision": pick_precision(args.precision or "auto", device),
             "device": device.type, "threads": torch.get_num_threads(), "torch": str(torch.__version__),
             "log_every": args.log_every or 10, "sample_every": args.sample_every or {"dcgan": 1000, "wgan": 500}[args.model],
@@ -87,41 +86,82 @@ def write_metrics(path, rows):
 
 
 def open_run(args, device):
-    """(options, run folder, checkpoint or None) of a new run, or with --resume of the one in the folder."""
+    """(options, run folder, checkpoint or None) of a new run, of one that continues an ended one, or with --resume of the one
+    in the folder."""
     options = new_options(args, device)
-    if args.name and not re.fullmatch(r"\w[\w.-]*", args.name):
-        raise UserError(f"--name {args.name!r}: letters, digits, '_', '-' and '.' only")
-    folder = args.results_dir / "runs" / (args.name or f"{base_name(options)}_seed{options['seed']}")
-    if not args.resume:
-        if (folder / "options.json").exists():
-            raise UserError(f"{folder} exists: --resume goes on with it, --name NAME starts another")
-        options["attempt"] = f"{folder.name}-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}"
-        files.save_json(folder / "options.json", options)
-        return options, folder, None
-    if not (folder / "options.json").exists():
-        raise UserError(f"{folder}: nothing to resume here")
-    recorded = json.loads((folder / "options.json").read_text())
-    for option in ("model", "penalty", "arch", "dim", "iterations", "batch", "lr", "seed", "precision", "device",
-                   "log_every", "sample_every", "checkpoint_every"):
-        key = {"penalty": "objective", "lr": "learning_rate"}.get(option, option)
-        given = option == "device" or getattr(args, option) not in (None, "auto")
-        if given and options[key] != recorded[key]:
-            raise UserError(f"--{option.replace('_', '-')}: the run in {folder} has {recorded[key]}, and a resumed run keeps "
-                            "its options")
-    for leftover in folder.glob(".*.tmp"):  # of a kill in the middle of writing
-        leftover.unlink()
+    for name in filter(None, (args.name, args.continue_run)):
+        if not re.fullmatch(r"\w[\w.-]*", name):
+            raise UserError(f"{name!r} as the name of a run: letters, digits, '_', '-' and '.' only")
+    before = f"{base_name(options)}_{SHIPPED}" if args.continue_run == SHIPPED else args.continue_run
+    default = f"{before}_longer" if before else f"{base_name(options)}_seed{options['seed']}"
+    folder = args.results_dir / "runs" / (args.name or default)
+    if args.resume:
+        recorded = recorded_options(folder)
+        check_given(args, options, recorded, f"the run in {folder}")
+        for leftover in folder.glob(".*.tmp"):  # of a kill in the middle of writing
+            leftover.unlink()
+        return recorded, folder, load_checkpoint(folder) if (folder / "checkpoint.pt").exists() else None
+    if (folder / "options.json").exists():
+        raise UserError(f"{folder} exists: --resume goes on with it, --name NAME starts another")
+    options["attempt"] = f"{folder.name}-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}"
     checkpoint = None
-    if (folder / "checkpoint.pt").exists():
-        try:
-            checkpoint = torch.load(folder / "checkpoint.pt", map_location="cpu", weights_only=True)
-        except Exception:
-            raise UserError(f"{folder / 'checkpoint.pt'}: not a readable checkpoint") from None
-    return recorded, folder, checkpoint
+    if args.continue_run:
+        source, name = args.results_dir / "runs" / args.continue_run, base_name(options)
+        weights, losses = args.weights_dir / f"{name}.pt", args.results_dir / f"{name}_losses.csv"
+        if args.continue_run == SHIPPED:
+            source = weights
+            recorded = {**options, **{key: value for key, value in files.load_weights(weights, args.model).items()
+                                    if key in LEDGER and key != "precision"}}
+        elif not (source / "outcome.json").exists():
+            recorded_options(source)
+            raise UserError(f"{source} has not ended: --resume goes on with it")
+        else:
+            recorded, checkpoint = recorded_options(source), load_checkpoint(source)
+        check_given(args, options, recorded, source, may_change=("iterations", "lr", "generator_lr"))
+        start = recorded["iterations"]
+        options = {**recorded, **{key: options[key] for key in ("attempt", "threads", "torch")}, "continues": recorded["attempt"],
+                   "start": start, "iterations": start + options["iterations"], "learning_rate": args.lr or recorded["learning_rate"]}
+        options.pop("critic_alone", None)
+        if args.generator_lr:
+            options["generator_learning_rate"] = args.generator_lr
+        if args.continue_run == SHIPPED:
+            options["critic_alone"] = (options["iterations"] - start) // 20  # [12]
+            folder.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(weights, folder / "start.pt")
+            shutil.copyfile(losses, folder / "metrics.csv")
+        else:
+            shutil.copytree(source, folder, dirs_exist_ok=True,
+                            ignore=shutil.ignore_patterns("options.json", "outcome.json", "generator.pt", "start.pt", ".*.tmp"))
+    files.save_json(folder / "options.json", options)  # last: from here on the run exists
+    return options, folder, checkpoint
+
+
+def recorded_options(folder):
+    if not (folder / "options.json").exists():
+        raise UserError(f"{folder}: there is no run to go on with")
+    return json.loads((folder / "options.json").read_text())
+
+
+def check_given(args, options, recorded, where, may_change=()):
+    """An option given on the command line must be the one that the training in `where` had."""
+    for option in ("model", "penalty", "arch", "dim", "iterations", "batch", "lr", "generator_lr", "seed", "precision", "device",
+                   "log_every", "sample_every", "checkpoint_every"):
+        key = {"penalty": "objective", "lr": "learning_rate", "generator_lr": "generator_learning_rate"}.get(option, option)
+        given = option == "device" or getattr(args, option) not in (None, "auto")
+        if given and option not in may_change and options[key] != recorded.get(key):
+            raise UserError(f"--{option.replace('_', '-')}: {where} has {recorded.get(key)}, and keeps it")
+
+
+def load_checkpoint(folder):
+    try:
+        return torch.load(folder / "checkpoint.pt", map_location="cpu", weights_only=True)
+    except Exception:
+        raise UserError(f"{folder / 'checkpoint.pt'}: not a readable checkpoint") from None
 
 
 def describe(generator, options, result):
     """What is shipped: a plain dict that rebuilds its generator without any flag."""
-    kept = ("model", "objective", "arch", "dim", "seed", "iterations", "batch", "learning_rate", "precision", "attempt")
+    kept = [key for key in LEDGER if key in options and key != "device"]
     state = {name: value.cpu().contiguous() for name, value in generator.state_dict().items()}
     return {**{key: options[key] for key in kept}, "dataset": "fashion", "average": AVERAGE, **result, "state": state}
 
@@ -154,8 +194,11 @@ def evaluate(training, judge, folder):
 def main():
     parser = files.Parser(description=__doc__, epilog="""examples:
   python q4_wgan/train.py --model wgan                      WGAN-GP, an hour and a half on 2 CPU cores
-  python q4_wgan/train.py --model dcgan                     DCGAN, less than half an hour
+  python q4_wgan/train.py --model dcgan                     DCGAN, half an hour
   python q4_wgan/train.py --model wgan --resume             go on after Ctrl-C, a kill or a power cut
+  python q4_wgan/train.py --model wgan --continue q4_wgan_seed0 --iterations 8000 --lr 6e-4 --generator-lr 2e-3
+                                                            longer, once it has ended
+  python q4_wgan/train.py --model wgan --continue shipped   from the weights that ship, with a new critic
   python q4_wgan/train.py --model wgan --penalty clip       weight clipping instead of the gradient penalty
   python q4_wgan/train.py --model wgan --dim 128 --device cuda --iterations 200000    the paper's size and length""")
     group = parser.add_argument_group("what to train")
@@ -165,13 +208,14 @@ def main():
     group.add_argument("--dim", type=files.positive, help="width D of the networks (default: 64; resnet 128)")
     group = parser.add_argument_group("how")
     group.add_argument("--iterations", type=files.positive,
-                       help="generator iterations (default: 12000; on a GPU 200000, the paper's)")
+                       help="generator iterations (default: dcgan 22000, wgan 12000; on a GPU 200000, the paper's)")
     group.add_argument("--batch", type=files.positive, help="images per step (default: 64, the paper's)")
-    group.add_argument("--lr", type=rate, help="learning rate, decayed linearly to 0 (default: 2e-4; clip 5e-5; "
-                            "WGAN-GP on a CPU 1e-3)")
+    group.add_argument("--lr", type=rate, help="learning rate, decayed linearly to 0 (default: on a CPU dcgan 2e-3, WGAN-GP 1e-3; "
+                            "else 2e-4; clip 5e-5)")
+    group.add_argument("--generator-lr", type=rate, help="of the generator, where another one than the critic's")
     group.add_argument("--seed", type=files.natural, help="seed of all randomness (default: 0)")
     group.add_argument("--precision", choices=("auto", "bfloat16", "float32"),
-                       help="of convolutions (default: auto, bfloat16 where the hardware has it)")
+                       help="of convolutions (default: auto, what computes faster here)")
     files.add_device(group)
     group = parser.add_argument_group("the run")
     group.add_argument("--name", help="of the run folder (default: model and seed)")
@@ -182,8 +226,13 @@ def main():
                        help="iterations between pictures, held-out cost and Frechet distance (default: 500; dcgan 1000)")
     group.add_argument("--checkpoint-every", type=files.positive, metavar="N",
                        help="iterations between checkpoints, the most that a kill loses (default: 250)")
+    group.add_argument("--continue", dest="continue_run", metavar="RUN",
+                       help="train the ended run of that name for --iterations more, as a new run; the learning rate starts anew. "
+                            "'shipped': the generator that ships, with a new critic, which learns alone for the first twentieth")
     files.add_folders(group, "data", "weights", "results")
     args = parser.parse_args()
+    if args.resume and args.continue_run:
+        raise UserError("--continue starts a new run, which --resume --name NAME then goes on with")
 
     device = files.pick_device(args.device)
     if device.type == "cuda":
@@ -203,11 +252,15 @@ def main():
     rows = []
     if checkpoint:
         training.restore(checkpoint)
+    elif (folder / "start.pt").exists():
+        start = files.load_weights(folder / "start.pt", options["model"])
+        files.load_state(training.generator, start["state"], folder / "start.pt")
+        training.iteration, training.seconds = options["start"], start["seconds"]
+    if training.iteration:
         with open(folder / "metrics.csv", newline="") as file:
             rows = [row for row in csv.DictReader(file)  # a line that a kill cut short lacks its last columns
                     if None not in row.values() and int(row["iteration"]) <= training.iteration]
-    entry = {key: options[key] for key in ("attempt", "model", "objective", "arch", "dim", "iterations", "batch",
-                                           "learning_rate", "seed", "precision", "device")}
+    entry = {key: options[key] for key in LEDGER if key in options}
     files.append_ledger(args.results_dir, {**entry, "outcome": "started"})
 
     stop = []  # the signal that asked for an end, acted on between two iterations

@@ -2,8 +2,11 @@
 and the judge that measures a generator with the shipped classifier. train.py drives it.
 """
 
+import functools
+import time
+
 import torch
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, update_bn
+from torch.optim.swa_utils import AveragedModel, update_bn
 
 import classifier
 import images
@@ -11,7 +14,7 @@ import measures
 import networks
 from objectives import OBJECTIVES, clip_weights
 
-AVERAGE = 0.999  # decay of the exponential moving average of the generator [3]
+AVERAGE = 0.999  # decay of the exponential moving average of the generator, from some 9,000 iterations on [3]
 HELD_OUT_BATCHES = 40  # of held-out images for the held-out critic cost
 LOSSES = ("generator_loss", "critic_loss", "wasserstein", "penalty")
 
@@ -20,7 +23,9 @@ class Training:
     """Networks, optimizers and randomness of one run; `step` is one iteration of Algorithm 1.
 
     `pixels` and `held_out` are uint8 (n, 28, 28). `options` is the dict of options.json: objective, arch, dim, batch,
-    iterations, learning_rate, seed, precision ('float32' or 'bfloat16'); of stability.py also generator_arch,
+    iterations, learning_rate, seed, precision ('float32' or 'bfloat16'); of a run that continues another also start, the
+    iterations before it, and critic_alone, for how many the generator then stands still; generator_learning_rate, where it is
+    another; of stability.py also generator_arch,
     generator_variant, critic_norm and critic_variant, where they differ from what the objective has.
     """
 
@@ -36,16 +41,18 @@ class Training:
         self.critic = networks.make_critic(options["arch"], options["dim"],
                                            options.get("critic_norm", self.objective.critic_norm),
                                            **options.get("critic_variant", {})).to(device)
-        self.average = AveragedModel(self.generator, multi_avg_fn=get_ema_multi_avg_fn(AVERAGE))
-        self.generator_optimizer = self.make_optimizer(self.generator)
-        self.critic_optimizer = self.make_optimizer(self.critic)
+        self.average = AveragedModel(self.generator, multi_avg_fn=move_average)
+        self.rate = options["learning_rate"]
+        self.generator_rate = options.get("generator_learning_rate", self.rate)
+        self.generator_optimizer = self.make_optimizer(self.generator, self.generator_rate)
+        self.critic_optimizer = self.make_optimizer(self.critic, self.rate)
         self.random = torch.Generator(device).manual_seed(options["seed"])
         self.iteration = 0
         self.seconds = 0.0
         self.sums, self.summed = torch.zeros(len(LOSSES), device=device), 0
 
-    def make_optimizer(self, network):
-        rate, betas = self.options["learning_rate"], self.objective.betas
+    def make_optimizer(self, network, rate):
+        betas = self.objective.betas
         if betas is None:
             return torch.optim.RMSprop(network.parameters(), rate)
         return torch.optim.Adam(network.parameters(), rate, betas, fused=True)
@@ -61,10 +68,12 @@ class Training:
     def step(self):
         """Critic steps, then one generator step (Algorithm 1). The losses are added to `sums`; nothing is waited for."""
         batch, steps = self.options["batch"], self.objective.critic_steps
-        rate = self.options["learning_rate"] * (1 - self.iteration / self.options["iterations"])  # [5]
-        for optimizer in (self.critic_optimizer, self.generator_optimizer):
+        start = self.options.get("start", 0)
+        left = 1 - (self.iteration - start) / (self.options["iterations"] - start)  # [5]
+        alone = self.iteration - start < self.options.get("critic_alone", 0)  # [12]
+        for optimizer, rate in ((self.critic_optimizer, self.rate), (self.generator_optimizer, 0 if alone else self.generator_rate)):
             for group in optimizer.param_groups:
-                group["lr"] = rate
+                group["lr"] = rate * left
         self.generator.train()
 
         # All real and all generated batches of this iteration at once: one generator pass. [2]
@@ -125,12 +134,7 @@ class Training:
         return {f"held_out_{name}": value.item() for name, value in totals.items() if name != "penalty"}
 
     def shipping_generator(self):
-        """The averaged generator in evaluation mode, with batch norm statistics of its own from 4,096 images. [3]"""
-        generator = self.average.module
-        random = torch.Generator().manual_seed(self.options["seed"])
-        with torch.no_grad():
-            update_bn([torch.randn(512, networks.Z, generator=random) for _ in range(8)], generator, self.device)
-        return generator.eval()
+        return shipping_generator(self.average, self.options["seed"], self.device)
 
     def state(self):
         """A plain dict of tensors, numbers and strings: all that `restore` needs to go on with the same bits."""
@@ -144,6 +148,49 @@ class Training:
         self.random.set_state(state["random"])
         self.sums.copy_(state["sums"])
         self.iteration, self.seconds, self.summed = state["iteration"], state["seconds"], state["summed"]
+
+
+def pick_precision(name, device):
+    """'bfloat16' or 'float32' itself; for 'auto' what this device computes faster."""
+    if name != "auto":
+        return name
+    if device.type == "cuda":
+        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
+    return "bfloat16" if cpu_is_faster_in_bfloat16() else "float32"
+
+
+@functools.cache
+def cpu_is_faster_in_bfloat16():
+    """Measured, where the instructions exist: a Xeon with avx512_bf16 but without AMX has them and is slower with them."""
+    checks = (getattr(torch.cpu, check, lambda: False) for check in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
+    if not any(check() for check in checks):
+        return False  # emulated, far slower
+
+    def seconds(dtype):
+        matrix, times = torch.ones(768, 768, dtype=dtype), []
+        for _ in range(8):
+            began = time.perf_counter()
+            matrix @ matrix
+            times.append(time.perf_counter() - began)
+        return min(times)
+
+    return seconds(torch.bfloat16) < seconds(torch.float32)
+
+
+@torch.no_grad()
+def move_average(averaged, current, n):
+    """One step of the exponential moving average, in place. Early on it forgets faster, over the last tenth or so of the `n`
+    iterations: with 0.999 a thousand of them would still be a third the untrained generator."""
+    decay = min(AVERAGE, (1 + n.item()) / (10 + n.item()))  # n is on the CPU: nothing waits
+    torch._foreach_lerp_(averaged, current, 1 - decay)
+
+
+def shipping_generator(average, seed, device):
+    """The averaged generator in evaluation mode, with batch norm statistics of its own from 4,096 images. [3]"""
+    random = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        update_bn([torch.randn(512, networks.Z, generator=random) for _ in range(8)], average.module, device)
+    return average.module.eval()
 
 
 class Judge:

@@ -10,7 +10,7 @@ import torch
 import files
 import images
 import measures
-from training import Judge, Training
+from training import Judge, Training, pick_precision
 
 CPU = torch.device("cpu")
 CHECK_EVERY = 50  # iterations between looks for NaN
@@ -24,9 +24,9 @@ def ground(data_dir, weights_dir):
 
 
 def run(options, data_dir=None, weights_dir=None):
-    """Train with `options` (those of training.Training) on one thread and judge the averaged generator.
+    """Train with `options` (those of training.Training but the precision) on one thread and judge the averaged generator.
 
-    Returns `options` with outcome ('converged', 'failed' or 'crashed'), reason, reached, floor, seconds and, where the
+    Returns `options` with the precision, outcome ('converged', 'failed' or 'crashed'), reason, reached, floor, seconds and, where the
     losses stayed finite, distance, shares, modes (classes with 1 % of the images or more) and the losses at the end. An
     error of the training is an outcome too, and so does not end the study. Where this machine lacks the images or the
     weights (by default those of the repository that this file is in): {'error': what is missing}.
@@ -36,6 +36,7 @@ def run(options, data_dir=None, weights_dir=None):
         pixels, held_out, judge = ground(data_dir or files.ROOT / "data", weights_dir or files.ROOT / "weights")
     except files.UserError as error:
         return {"error": str(error)}
+    options = {**options, "precision": pick_precision("auto", CPU)}  # a cluster's machines may differ
     began, result = time.monotonic(), {"outcome": "crashed", "floor": judge.floor, "distance": None, "shares": None}
     training = None
     try:

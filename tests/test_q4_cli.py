@@ -4,6 +4,7 @@ import csv
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -95,6 +96,63 @@ def test_kill_and_resume_gives_the_same_bits(trained, model, kill):
     assert len({entry["attempt"] for entry in entries}) == 1 and entries[-1]["outcome"] == "converged"
 
 
+def test_continue_an_ended_run(trained, tmp_path):
+    (tmp_path / "data").symlink_to(trained / "data")
+    for folder in ("weights", "results"):
+        shutil.copytree(trained / folder, tmp_path / folder)
+    def more(*args, **kwargs):
+        return train(tmp_path, "results", "--continue", "q4_wgan_seed3", "--lr", "3e-4", "--name", *args, **kwargs)
+    assert more("killed", "--generator-lr", "1e-3", lenient=True, kill="step33").returncode == -signal.SIGKILL
+    unended = train(tmp_path, "results", "--continue", "killed")
+    assert unended.returncode == 2 and "has not ended" in unended.stderr
+    done = run(tmp_path, "train.py", "--model", "wgan", "--resume", "--name", "killed", lenient=True)
+    assert done.returncode == 0, done.stderr
+    done = more("whole", "--generator-lr", "1e-3", lenient=True)
+    assert done.returncode == 0, done.stderr
+    first, killed, whole = (tmp_path / "results/runs" / name for name in ("q4_wgan_seed3", "killed", "whole"))
+    assert same(*(torch.load(run / "checkpoint.pt", weights_only=True) for run in (killed, whole)))
+    content = torch.load(whole / "generator.pt", weights_only=True)
+    assert (content["start"], content["iterations"], content["learning_rate"], content["generator_learning_rate"]) == (
+        24, 48, 3e-4, 1e-3)
+    plain = more("plain", lenient=True)
+    assert plain.returncode == 0 and not same(*(torch.load(tmp_path / f"results/runs/{name}/checkpoint.pt", weights_only=True)[
+        "generator"] for name in ("plain", "whole")))
+    rows = (whole / "metrics.csv").read_text().splitlines()
+    assert rows[:7] == (first / "metrics.csv").read_text().splitlines() and rows[7].startswith("25,") and rows[-1].startswith("48,")
+    attempts = {line["attempt"]: line for line in ledger(tmp_path, "results") if line["model"] == "wgan"}
+    assert len(attempts) == 4 and content["continues"] in attempts
+    refused = more("wider", "--dim", "8")
+    assert refused.returncode == 2 and "--dim" in refused.stderr and not (tmp_path / "results/runs/wider").exists()
+
+
+def test_continue_the_shipped_weights_with_a_new_critic(trained, tmp_path):
+    for folder in ("data", "weights", "results"):
+        shutil.copytree(trained / folder, tmp_path / folder, ignore=shutil.ignore_patterns("runs"))
+    def more(name, *args, **kwargs):
+        return train(tmp_path, "results", "--iterations", "40", "--checkpoint-every", "2", "--name", name, *args, lenient=True, **kwargs)
+    shipped = torch.load(tmp_path / "weights/q4_wgan.pt", weights_only=True)
+    for name, kill in (("early", "step25"), ("later", "step27")):
+        assert more(name, "--continue", "shipped", kill=kill).returncode == -signal.SIGKILL
+    early, later, whole = (tmp_path / "results/runs" / name for name in ("early", "later", "whole"))
+    assert not (early / "checkpoint.pt").exists()
+    checkpoint = torch.load(later / "checkpoint.pt", weights_only=True)
+    assert checkpoint["iteration"] == 26 and checkpoint["options"]["critic_alone"] == 2
+    assert all(torch.equal(checkpoint["generator"][key], value) for key, value in shipped["state"].items()
+               if "running" not in key and "batches" not in key)  # it stood still
+    assert more("whole", "--continue", "shipped").returncode == 0
+    for run_folder in (early, later):
+        done = run(tmp_path, "train.py", "--model", "wgan", "--resume", "--name", run_folder.name, lenient=True)
+        assert done.returncode == 0, done.stderr
+        assert same(*(torch.load(folder / "checkpoint.pt", weights_only=True) for folder in (run_folder, whole)))
+    moved = torch.load(whole / "checkpoint.pt", weights_only=True)["generator"]
+    assert not any(torch.equal(moved[key], value) for key, value in shipped["state"].items() if key.endswith("weight"))
+    rows = (whole / "metrics.csv").read_text().splitlines()
+    assert rows[:7] == (trained / "results/q4_wgan_losses.csv").read_text().splitlines() and rows[-1].startswith("64,")
+    assert torch.load(whole / "generator.pt", weights_only=True)["continues"] == shipped["attempt"]
+    refused = more("wider", "--continue", "shipped", "--dim", "8")
+    assert refused.returncode == 2 and "--dim" in refused.stderr and not (tmp_path / "results/runs/wider").exists()
+
+
 def test_a_failure_is_counted_and_ships_nothing(trained):
     shipped = (trained / "weights/q4_wgan.pt").read_bytes()
     done = train(trained, "collapsed", "--name", "short")
@@ -135,6 +193,17 @@ def test_resnet_and_clipping_train(trained):
                "--iterations", "2", results="variants", lenient=True)
     assert done.returncode == 0, done.stderr
     assert (trained / "weights/q4_wgan_clip_resnet.pt").exists()
+
+
+def test_race_times_all_three(trained):
+    done = run(trained, "race.py", "--minutes", "0.01", "--dim", "4", results="race", lenient=True)
+    assert done.returncode == 0, done.stderr
+    result = json.loads((trained / "race/q4_race.json").read_text())
+    assert set(result["curves"]) == {"dcgan", "wgan-gp", "textbook"}
+    for points in result["curves"].values():
+        assert len(points) == 12 and points[-1]["seconds"] >= 0.6 and all(point["distance"] > 0 for point in points)
+        assert [p["iteration"] for p in points] == sorted(p["iteration"] for p in points)
+    assert Image.open(trained / "race/q4_race.png").size[0] > 800
 
 
 # ---- generating -------------------------------------------------------------------------------------------------------
@@ -223,7 +292,8 @@ def test_damaged_and_wrong_weights(trained, capsys, monkeypatch, tmp_path):
 @pytest.mark.parametrize("args, message", [
     (("--model", "dcgan", "--penalty", "gp"), "--penalty"), (("--model", "wgan", "--iterations", "0"), "above zero"),
     (("--model", "wgan", "--lr", "-1"), "above zero"), (("--model", "wgan", "--batch", "1"), "--batch"),
-    (("--model", "wgan", "--resume"), "nothing to resume"),
+    (("--model", "wgan", "--resume"), "no run to go on with"), (("--model", "wgan", "--continue", "absent"), "no run to go on with"),
+    (("--model", "wgan", "--continue", "../x"), "letters, digits"), (("--model", "wgan", "--continue", "x", "--resume"), "--continue"),
     (("--model", "wgan", "--seed", "-1"), "-1"), (("--model", "wgan", "--device", "tpu"), "tpu")])
 def test_train_refuses_bad_input(trained, capsys, monkeypatch, tmp_path, args, message):
     room = load_room("train", "images")
@@ -282,8 +352,11 @@ def test_evaluate_and_figures(trained):
 
 
 def test_readme_has_the_scores_of_the_record():
-    room = load_room("evaluate", "files")
+    room = load_room("evaluate", "files", "tune", "stability")
     results = room.files.ROOT / "results"
+    for table in room.stability.markdown(json.loads((results / "q4_stability.json").read_text())):
+        assert table in (ROOM / "README.md").read_text()
+    assert room.tune.markdown(room.files.read_lines(results / "q4_tries.jsonl"), 16, 1000) in (ROOM / "README.md").read_text()
     scores, readme = json.loads((results / "q4_scores.json").read_text()), (ROOM / "README.md").read_text()
     assert room.evaluate.markdown(scores) in readme
     assert room.evaluate.length_markdown(scores, results) in readme
@@ -300,7 +373,7 @@ def test_figures(trained, tmp_path, monkeypatch):
     room = load_room("figures", "generate", "images")
     generators = {model: room.generate.load_generator(trained / f"weights/q4_{model}.pt", model)[0] for model in ("dcgan", "wgan")}
     losses = {model: room.figures.read_losses(trained / f"results/q4_{model}_losses.csv") for model in generators}
-    room.figures.draw_losses(losses, tmp_path / "losses.png")
+    room.figures.draw_losses(losses, {"dcgan": None, "wgan": 12}, tmp_path / "losses.png")
     room.figures.draw_distances(losses, {"dcgan": 1.0, "wgan": 1.0}, tmp_path / "distances.png")
     room.figures.draw_samples(generators["wgan"], "wgan", tmp_path / "samples.png")
     room.figures.draw_neighbours(generators, torch.randint(0, 256, (50, 28, 28), dtype=torch.uint8), tmp_path / "neighbours.png")

@@ -229,3 +229,17 @@ def test_bfloat16_penalty_is_close():
         _, rough = penalty_gradients(critic, *batch)
     exact, rough = (torch.cat([g.flatten() for g in gradients]) for gradients in (exact, rough))
     assert torch.nn.functional.cosine_similarity(exact, rough, dim=0) > 0.99
+
+
+@pytest.mark.parametrize("steps", [100, 12_000])
+def test_average_forgets_the_untrained_generator(steps):
+    """Weight 0 once, then 1 for `steps` iterations: what is left of the first is the product of the decays (1 + n) / (10 + n),
+    10! (steps + 1)! / (steps + 10)!, and 0.999 from where that is smaller."""
+    network = nn.Linear(1, 1, bias=False).double()
+    average = room.training.AveragedModel(network, multi_avg_fn=room.training.move_average)
+    for value in [0.0] + [1.0] * steps:
+        nn.init.constant_(network.weight, value)
+        average.update_parameters(network)
+    early = min(steps, 8990)  # (1 + n) / (10 + n) = 0.999 at n = 8990
+    left = math.exp(math.lgamma(early + 2) + math.lgamma(11) - math.lgamma(early + 11)) * 0.999 ** (steps - early)
+    assert 1 - average.module.weight.item() == pytest.approx(left, rel=1e-6, abs=1e-12)

@@ -166,3 +166,18 @@ def test_summary():
     assert [[row[part] for part in ("only_dcgan", "only_wgan_gp", "both", "neither")] for row in result["sweep"]] == [
         [0, 0, 0, 24], [0, 1, 1, 22], [0, 0, 2, 22]]
     assert result["totals"]["wgan-gp"] == {"runs": 24, "converged": 2}
+
+
+def test_learning_rates_are_tried_and_kept(clone, tmp_path):
+    args = [sys.executable, str(clone / "q4_wgan/tune.py"), "--objectives", "dcgan", "wgan-gp", "--iterations", "2", "--dim", "4",
+            "--jobs", "2", "--results-dir", str(tmp_path), "--rates"]
+    for rates in (["1e-3"], ["1e-3", "2e-3"]):
+        done = subprocess.run([*args, *rates], capture_output=True, text=True, timeout=300, env=environment())
+        assert done.returncode == 0, done.stderr
+    tries = [json.loads(line) for line in (tmp_path / "q4_tries.jsonl").read_text().splitlines()]
+    assert sorted((t["objective"], t["learning_rate"]) for t in tries) == [
+        ("dcgan", 1e-3), ("dcgan", 2e-3), ("wgan-gp", 1e-3), ("wgan-gp", 2e-3)]
+    for objective, name in (("dcgan", "DCGAN"), ("wgan-gp", "WGAN-GP")):
+        floors = [t["distance"] / t["floor"] for rate in (1e-3, 2e-3) for t in tries
+                  if (t["objective"], t["learning_rate"]) == (objective, rate)]
+        assert f"| {name} | {floors[0]:.0f} | {floors[1]:.0f} |" in done.stdout

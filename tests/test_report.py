@@ -60,17 +60,23 @@ def results(tmp_path):
             "median_distance_to_nearest_training")
     write("q4_scores.json", {
         "real": {"images": 10000, "floor": 0.5, "precision": 0.8, "recall": 0.8, "median_distance_test_to_nearest_training": 4.5},
-        **{model: {"training": {"objective": objective, "arch": "conv", "dim": 64, "batch": 64, "learning_rate": 2e-4, "iterations": 9000, "seconds": 600, "floor": 0.5},
+        **{model: {"training": {"objective": objective, "arch": "conv", "dim": 64, "batch": 64, "learning_rate": 2e-4, "iterations": 9000, "seconds": 600, "floor": 0.5,
+                                "attempt": {"dcgan": "d2", "wgan": "w3"}[model]},
                    **{key: {"mean": mean, "std": 0.25, "n": 5} for key in keys}}
            for model, objective, mean in (("dcgan", "dcgan", 7.12), ("wgan", "wgan-gp", 5.53))}})
+    write("q4_stability.json", {"seeds": 5, "iterations": 1234, "dim": 16, "cells": [{}] * 24, "totals": {
+        name: {"runs": 40, "converged": n} for name, n in (("dcgan", 17), ("wgan-gp", 31), ("wgan-clip", 0))}})
+    write("q4_race.json", {"minutes": 10, "threads": 2, "floor": 0.5, "curves": {
+        name: [{"iteration": 4321, "seconds": 600, "distance": n}] for name, n in (("dcgan", 8.5), ("wgan-gp", 9.5), ("textbook", 21.5))}})
     for model in ("dcgan", "wgan"):
         (folder / f"q4_{model}_losses.csv").write_text(
             "iteration,seconds,generator_loss,critic_loss,held_out_critic_loss,distance\n10,1,1.5,-8,,\n20,2,2.5,-6,-7.5,40.5\n30,3,3.5,-2,-1.5,4.5\n")
     ledger = [{"attempt": "d1", "model": "dcgan", "outcome": "started"}, {"attempt": "d1", "model": "dcgan", "outcome": "failed", "reason": "class 3 is gone"},
               {"attempt": "d2", "model": "dcgan", "outcome": "converged"},
-              {"attempt": "w1", "model": "wgan", "outcome": "converged"}, {"attempt": "w2", "model": "wgan", "outcome": "failed", "reason": "NaN"}]
+              {"attempt": "w1", "model": "wgan", "outcome": "converged", "iterations": 6000, "learning_rate": 0.00123},
+              {"attempt": "w3", "continues": "w1", "model": "wgan", "outcome": "converged", "iterations": 9000, "learning_rate": 0.00045}, {"attempt": "w2", "model": "wgan", "outcome": "failed", "reason": "NaN"}]
     (folder / "q4_attempts.jsonl").write_text("".join(json.dumps(line) + "\n" for line in ledger))
-    for name in [n for n in report.REQUIRED if n.endswith(".png")] + ["q3_vae_fashion_loss.png", "q3_transductive_mnist_map.png", "q3_vae_fashion_oddity.png"]:
+    for name in [n for n in report.REQUIRED if n.endswith(".png")] + ["q3_vae_fashion_loss.png", "q3_transductive_mnist_map.png", "q3_vae_fashion_oddity.png", "q4_stability.png", "q4_race.png"]:
         Image.new("RGB", (160, 90), "lightblue").save(folder / name)
     return folder
 
@@ -91,6 +97,15 @@ def test_the_numbers_of_the_files_stand_in_the_tables(results, tmp_path):
     tables = typst.query(str(folder / "report.typ"), "table", root=str(folder))
     for text in ("27.16", "0.31", "a method of tomorrow", "20.02", "11.82", "0.25", "1.044", "0.91", "12,345", "7.1", "5.53", "lowered"):
         assert text in json.dumps(json.loads(tables), ensure_ascii=False), text
+
+
+def test_a_training_that_continued_another_is_told_with_it(results, tmp_path):
+    folder = tmp_path / "stage"
+    folder.mkdir()
+    report.stage(results, folder)
+    parts = json.loads((folder / "derived.json").read_text())["parts"]
+    assert [(part["iterations"], part["learning_rate"]) for part in parts["wgan"]] == [(6000, 0.00123), (9000, 0.00045)]
+    assert len(parts["dcgan"]) == 1
 
 
 def test_missing_results_are_named_with_their_command(results):
@@ -132,7 +147,7 @@ def test_failures_are_counted_up_to_the_first_success(tmp_path):
              ("4", "dcgan", "failed"), ("5", "wgan", "failed")]
     path = tmp_path / "ledger.jsonl"
     path.write_text("".join(json.dumps({"attempt": a, "model": m, "outcome": o}) + "\n" for a, m, o in lines))
-    summary = report.read_attempts(path)
+    summary, _ = report.read_attempts(path)
     assert summary["dcgan"]["failed_before"] == 2 and summary["dcgan"]["failed"] == 3 and summary["dcgan"]["attempts"] == 4
     assert not summary["wgan"]["succeeded"] and summary["wgan"]["failed_before"] == 1
 

@@ -31,7 +31,7 @@ REQUIRED = {
 }
 # Shown where they are there.
 OPTIONAL = ("q3_vae_fashion_reconstructions.png", "q3_vae_fashion_latent.png", "q3_vae_fashion_loss.png", "q3_vae_fashion_samples.png",
-            "q3_transductive_mnist_map.png")
+            "q3_transductive_mnist_map.png", "q4_stability.json", "q4_stability.png", "q4_race.json", "q4_race.png")
 PACKAGES = ("torch", "torchvision", "numpy", "scipy", "scikit-learn", "matplotlib", "typst")
 
 
@@ -63,9 +63,19 @@ def read_attempts(path):
         summary[model] = {
             "attempts": len(mine), "failed": outcomes.count("failed"), "converged": outcomes.count("converged"),
             "failed_before": outcomes[:first].count("failed"), "succeeded": first is not None,
+            "interrupted": outcomes.count("interrupted"),
             "reasons": [a["reason"] for a in mine if a.get("outcome") == "failed" and "reason" in a],
         }
-    return summary
+    return summary, attempts
+
+
+def parts(attempts, name):
+    """The trainings that led to attempt `name`, first to last: it may continue another, which may continue another."""
+    found = []
+    while name in attempts:
+        found.insert(0, {key: attempts[name].get(key) for key in ("start", "iterations", "learning_rate", "generator_learning_rate")})
+        name = attempts[name].get("continues")
+    return found
 
 
 def read_losses(path, last=1000):
@@ -104,10 +114,13 @@ def stage(results, folder, missing=()):
         if name not in missing:
             shutil.copyfile(results / name, folder / "results" / name)
             if name.endswith(".json"):
-                read_json(results / name)
-    derived = {"missing": list(missing), "commands": REQUIRED, "extra": extra, "versions": versions(), "attempts": None, "losses": {}}
+                read_json(results / name)  # a damaged one is named
+    derived = {"missing": list(missing), "present": [*REQUIRED.keys() - set(missing), *extra], "commands": REQUIRED, "extra": extra, "versions": versions(), "attempts": None, "losses": {}, "parts": {}}
     if "q4_attempts.jsonl" not in missing:
-        derived["attempts"] = read_attempts(results / "q4_attempts.jsonl")
+        derived["attempts"], attempts = read_attempts(results / "q4_attempts.jsonl")
+        if "q4_scores.json" not in missing:
+            scores = read_json(results / "q4_scores.json")
+            derived["parts"] = {model: parts(attempts, scores[model]["training"].get("attempt")) for model in ("dcgan", "wgan")}
     for model in ("dcgan", "wgan"):
         if f"q4_{model}_losses.csv" not in missing:
             derived["losses"][model] = read_losses(results / f"q4_{model}_losses.csv")
