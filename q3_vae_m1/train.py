@@ -84,13 +84,29 @@ def choose_device(name: str) -> torch.device:
 
 
 def choose_precision(name: str, device: torch.device) -> str:
-    """bfloat16 only where the hardware has it: emulated it is slower than float32."""
+    """'bfloat16' or 'float32' itself; for 'auto' what this device computes faster."""
     if name != "auto":
         return name
     if device.type == "cuda":
-        return "bfloat16" if torch.cuda.is_bf16_supported() else "float32"
-    native = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)()
-    return "bfloat16" if native else "float32"
+        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
+    return "bfloat16" if cpu_is_faster_in_bfloat16() else "float32"
+
+
+def cpu_is_faster_in_bfloat16() -> bool:
+    """Measured, where the instructions exist: a Xeon with avx512_bf16 but without AMX has them and is slower with them."""
+    checks = (getattr(torch.cpu, check, lambda: False) for check in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
+    if not any(check() for check in checks):
+        return False  # emulated, far slower
+
+    def seconds(dtype: torch.dtype) -> float:
+        matrix, times = torch.ones(768, 768, dtype=dtype), []
+        for _ in range(8):
+            began = time.perf_counter()
+            matrix @ matrix
+            times.append(time.perf_counter() - began)
+        return min(times)
+
+    return seconds(torch.bfloat16) < seconds(torch.float32)
 
 
 def keep_freed_memory() -> None:
