@@ -1,8 +1,9 @@
 """Time to quality: DCGAN, WGAN-GP and the textbook's WGAN-GP loop, each trained for the same minutes, one after the other.
 
-All three have train.py's networks, batch, average and learning rate, which stays constant here; so the textbook loop
-(benchmark.py) differs from ours only in the way it computes. The clock stands still while the Frechet distance to the held-out
-images is taken. Writes results/q4_race.json and results/q4_race.png.
+All three have train.py's networks, batch and average; so the textbook loop (benchmark.py) differs from ours only in the way it
+computes. At the default width, narrow enough for minutes to matter, the learning rates are those of stability.py, at others
+those of train.py, and they stay constant. The clock stands still while the Frechet distance to the held-out images is taken.
+Writes results/q4_race.json and results/q4_race.png.
 """
 
 import time
@@ -15,6 +16,7 @@ from tqdm import tqdm
 import files
 import images
 from benchmark import Textbook, processor
+from stability import DIM, RATES
 from train import default_rate, rate
 from training import Judge, Training, move_average, pick_precision, shipping_generator
 
@@ -74,9 +76,10 @@ def draw(result, path):
 def main():
     parser = files.Parser(description=__doc__, epilog="""examples:
   python q4_wgan/race.py                  three times 10 minutes, on an otherwise idle machine
-  python q4_wgan/race.py --minutes 0.5 --dim 16 --results-dir try""")
+  python q4_wgan/race.py --minutes 0.5 --results-dir try
+  python q4_wgan/race.py --dim 64         with the networks of train.py, which need hours""")
     parser.add_argument("--minutes", type=rate, default=10, help="of training for each (default: 10)")
-    parser.add_argument("--dim", type=files.positive, default=64, help="width D (default: 64)")
+    parser.add_argument("--dim", type=files.positive, default=DIM, help=f"width D (default: {DIM})")
     parser.add_argument("--seed", type=files.natural, default=0, help="seed of all randomness (default: 0)")
     files.add_device(parser)
     files.add_folders(parser, "data", "weights", "results")
@@ -87,7 +90,7 @@ def main():
     judge, curves, rates = Judge(args.weights_dir, pixels, held_out, device), {}, {}
     for name in NAMES:
         objective = "wgan-gp" if name == "textbook" else name
-        rates[name] = default_rate(objective, device)
+        rates[name] = RATES[objective] if args.dim == DIM else default_rate(objective, device)
         options = {"objective": objective, "arch": "conv", "dim": args.dim, "batch": 64, "seed": args.seed,
                    "iterations": 10**9,  # far from its end the learning rate is constant
                    "learning_rate": rates[name], "precision": pick_precision("auto", device)}
