@@ -1,6 +1,7 @@
 """q4_wgan: objectives, networks and measures against closed forms, finite differences and autograd's double backward."""
 
 import math
+import time
 
 import numpy as np
 import pytest
@@ -243,3 +244,22 @@ def test_average_forgets_the_untrained_generator(steps):
     early = min(steps, 8990)  # (1 + n) / (10 + n) = 0.999 at n = 8990
     left = math.exp(math.lgamma(early + 2) + math.lgamma(11) - math.lgamma(early + 11)) * 0.999 ** (steps - early)
     assert 1 - average.module.weight.item() == pytest.approx(left, rel=1e-6, abs=1e-12)
+
+
+@pytest.mark.parametrize("instructions, slow, precision", [
+    (True, torch.float32, "bfloat16"), (True, torch.bfloat16, "float32"), (False, torch.float32, "float32")])
+def test_auto_precision_is_what_computes_faster(monkeypatch, instructions, slow, precision):
+    class Matrix:
+        def __init__(self, *size, dtype):
+            self.dtype = dtype
+
+        def __matmul__(self, other):
+            time.sleep(0.02 if self.dtype == slow else 0)
+
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: instructions, raising=False)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False, raising=False)
+    monkeypatch.setattr(torch, "ones", Matrix)
+    room.training.cpu_is_faster_in_bfloat16.cache_clear()
+    assert room.training.pick_precision("auto", torch.device("cpu")) == precision
+    assert room.training.pick_precision("bfloat16", torch.device("cpu")) == "bfloat16"
+    room.training.cpu_is_faster_in_bfloat16.cache_clear()
