@@ -106,34 +106,43 @@ def open_run(args, device):
     options["attempt"] = f"{folder.name}-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}"
     checkpoint = None
     if args.continue_run:
-        source, name = args.results_dir / "runs" / args.continue_run, base_name(options)
-        weights, losses = args.weights_dir / f"{name}.pt", args.results_dir / f"{name}_losses.csv"
-        if args.continue_run == SHIPPED:
-            source = weights
-            recorded = {**options, **{key: value for key, value in files.load_weights(weights, args.model).items()
-                                    if key in LEDGER and key != "precision"}}
-        elif not (source / "outcome.json").exists():
-            recorded_options(source)
-            raise UserError(f"{source} has not ended: --resume goes on with it")
-        else:
-            recorded, checkpoint = recorded_options(source), load_checkpoint(source)
-        check_given(args, options, recorded, source, may_change=("iterations", "lr", "generator_lr"))
-        start = recorded["iterations"]
-        options = {**recorded, **{key: options[key] for key in ("attempt", "threads", "torch")}, "continues": recorded["attempt"],
-                   "start": start, "iterations": start + options["iterations"], "learning_rate": args.lr or recorded["learning_rate"]}
-        options.pop("critic_alone", None)
-        if args.generator_lr:
-            options["generator_learning_rate"] = args.generator_lr
-        if args.continue_run == SHIPPED:
-            options["critic_alone"] = (options["iterations"] - start) // 20  # [12]
-            folder.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(weights, folder / "start.pt")
-            shutil.copyfile(losses, folder / "metrics.csv")
-        else:
-            shutil.copytree(source, folder, dirs_exist_ok=True,
-                            ignore=shutil.ignore_patterns("options.json", "outcome.json", "generator.pt", "start.pt", ".*.tmp"))
+        options, checkpoint = continue_run(args, options, folder)
     files.save_json(folder / "options.json", options)  # last: from here on the run exists
     return options, folder, checkpoint
+
+
+def continue_run(args, options, folder):
+    """(options, checkpoint or None) of a new run that goes on where another ended, or from what ships; `folder` gets what it
+    needs of that: losses, pictures, checkpoint, or the weights to start from as start.pt."""
+    shipped, source = args.continue_run == SHIPPED, args.results_dir / "runs" / args.continue_run
+    if shipped:
+        source = args.weights_dir / f"{base_name(options)}.pt"
+        content = files.load_weights(source, args.model)
+        recorded = {**options, **{key: content[key] for key in LEDGER if key in content and key != "precision"}}
+    else:
+        recorded = recorded_options(source)
+        if not (source / "outcome.json").exists():
+            raise UserError(f"{source} has not ended: --resume goes on with it")
+    check_given(args, options, recorded, source, may_change=("iterations", "lr", "generator_lr"))
+    new = {key: options[key] for key in ("attempt", "threads", "torch")}
+    if args.generator_lr:
+        new["generator_learning_rate"] = args.generator_lr
+    if shipped:
+        new["critic_alone"] = options["iterations"] // 20  # [12]
+    else:
+        recorded.pop("critic_alone", None)
+    start = recorded["iterations"]
+    options = {**recorded, **new, "continues": recorded["attempt"], "start": start, "iterations": start + options["iterations"],
+               "learning_rate": args.lr or recorded["learning_rate"]}
+    if not shipped:
+        checkpoint = load_checkpoint(source)
+        shutil.copytree(source, folder, dirs_exist_ok=True,
+                        ignore=shutil.ignore_patterns("options.json", "outcome.json", "generator.pt", "start.pt", ".*.tmp"))
+        return options, checkpoint
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(source, folder / "start.pt")
+    shutil.copyfile(args.results_dir / f"{source.stem}_losses.csv", folder / "metrics.csv")
+    return options, None
 
 
 def recorded_options(folder):
