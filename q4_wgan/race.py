@@ -75,10 +75,10 @@ def draw(result, path):
 
 def main():
     parser = files.Parser(description=__doc__, epilog="""examples:
-  python q4_wgan/race.py                  three times 10 minutes, on an otherwise idle machine
+  python q4_wgan/race.py                  three times 4 minutes, on an otherwise idle machine
   python q4_wgan/race.py --minutes 0.5 --results-dir try
   python q4_wgan/race.py --dim 64         with the networks of train.py, which need hours""")
-    parser.add_argument("--minutes", type=rate, default=10, help="of training for each (default: 10)")
+    parser.add_argument("--minutes", type=rate, default=4, help="of training for each (default: 4)")
     parser.add_argument("--dim", type=files.positive, default=DIM, help=f"width D (default: {DIM})")
     parser.add_argument("--seed", type=files.natural, default=0, help="seed of all randomness (default: 0)")
     files.add_device(parser)
