@@ -67,6 +67,7 @@ def draw(result, path):
              yscale="log", ylabel="Fréchet distance to the held-out images\n(times the real-vs-real floor)",
              title=f"Time to quality, D = {result['dim']}, one run each")
     axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter("{x:g}")
     axes.grid(alpha=0.3, which="both")
     axes.legend()
     files.write_atomic(path, lambda file: figure.savefig(file, dpi=150, format="png"))
