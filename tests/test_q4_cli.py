@@ -354,8 +354,11 @@ def test_evaluate_and_figures(trained):
 def test_readme_has_the_scores_of_the_record():
     room = load_room("evaluate", "files", "tune", "stability")
     results = room.files.ROOT / "results"
-    for table in room.stability.markdown(json.loads((results / "q4_stability.json").read_text())):
+    study = json.loads((results / "q4_stability.json").read_text())
+    for table in room.stability.markdown(study):
         assert table in (ROOM / "README.md").read_text()
+    dcgan, wgan, clipping = (study["totals"][name]["converged"] for name in room.stability.NAMES)
+    assert f"DCGAN {dcgan}, WGAN-GP {wgan}, WGAN with clipping {clipping}" in (room.files.ROOT / "README.md").read_text()
     assert room.tune.markdown(room.files.read_lines(results / "q4_tries.jsonl"), 16, 1000) in (ROOM / "README.md").read_text()
     scores, readme = json.loads((results / "q4_scores.json").read_text()), (ROOM / "README.md").read_text()
     assert room.evaluate.markdown(scores) in readme

@@ -65,10 +65,10 @@ def results(tmp_path):
                    **{key: {"mean": mean, "std": 0.25, "n": 5} for key in keys}}
            for model, objective, mean in (("dcgan", "dcgan", 7.12), ("wgan", "wgan-gp", 5.53))}})
     write("q4_stability.json", {"seeds": 5, "iterations": 1234, "dim": 16, "cells": [
-        {"objective": name, "setting": setting, "runs": 5, "converged": 3, "lost_a_class": 1} for name in ("dcgan", "wgan-gp", "wgan-clip")
+        {"objective": name, "setting": setting, "runs": 5, "converged": 3, "lost_a_class": 1, "seconds": 700} for name in ("dcgan", "wgan-gp", "wgan-clip")
         for setting in ("no batch norm in G", "MLP generator (4 ReLU layers)", "learning rate x 10", "baseline")], "totals": {
         name: {"runs": 40, "converged": n} for name, n in (("dcgan", 17), ("wgan-gp", 31), ("wgan-clip", 0))}})
-    write("q4_race.json", {"minutes": 10, "threads": 2, "floor": 0.5, "curves": {
+    write("q4_race.json", {"minutes": 10, "threads": 2, "dim": 16, "floor": 0.5, "curves": {
         name: [{"iteration": 4321, "seconds": 600, "distance": n}] for name, n in (("dcgan", 8.5), ("wgan-gp", 9.5), ("textbook", 21.5))}})
     for model in ("dcgan", "wgan"):
         (folder / f"q4_{model}_losses.csv").write_text(
