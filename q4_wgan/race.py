@@ -6,8 +6,6 @@ those of train.py, and they stay constant. The clock stands still while the Frec
 Writes results/q4_race.json and results/q4_race.png.
 """
 
-import time
-
 import matplotlib
 import torch
 from torch.optim.swa_utils import AveragedModel
@@ -15,7 +13,7 @@ from tqdm import tqdm
 
 import files
 import images
-from benchmark import Textbook, processor
+from benchmark import Textbook, processor, timed
 from stability import DIM, RATES
 from train import default_rate, rate
 from training import Judge, Training, move_average, pick_precision, shipping_generator
@@ -48,9 +46,7 @@ def race(training, judge, seconds, seed, device, label):
     with tqdm(total=round(seconds), unit="s", desc=label) as progress:
         for number in range(1, POINTS + 1):
             while taken < seconds * number / POINTS:
-                began = time.perf_counter()
-                training.step()
-                taken += time.perf_counter() - began
+                taken += timed(training.step, device)
             distance, _ = judge(shipping_generator(training.average, seed, device), seed)
             points.append({"iteration": training.iteration, "seconds": round(taken, 1), "distance": distance})
             progress.update(round(taken) - progress.n)

@@ -23,10 +23,9 @@ class Training:
     """Networks, optimizers and randomness of one run; `step` is one iteration of Algorithm 1.
 
     `pixels` and `held_out` are uint8 (n, 28, 28). `options` is the dict of options.json: objective, arch, dim, batch,
-    iterations, learning_rate, seed, precision ('float32' or 'bfloat16'); of a run that continues another also start, the
-    iterations before it, and critic_alone, for how many the generator then stands still; generator_learning_rate, where it is
-    another; of stability.py also generator_arch,
-    generator_variant, critic_norm and critic_variant, where they differ from what the objective has.
+    iterations, learning_rate, seed, precision ('float32' or 'bfloat16'). Where they apply, also: generator_learning_rate; start,
+    the iterations before a run that continues another, and critic_alone, for how many the generator then stands still; of
+    stability.py generator_arch, generator_variant, critic_norm and critic_variant, where they differ from the objective's.
     """
 
     PARTS = ("generator", "critic", "average", "generator_optimizer", "critic_optimizer")  # of a checkpoint

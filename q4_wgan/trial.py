@@ -26,9 +26,9 @@ def ground(data_dir, weights_dir):
 def run(options, data_dir=None, weights_dir=None):
     """Train with `options` (those of training.Training but the precision) on one thread and judge the averaged generator.
 
-    Returns `options` with the precision, outcome ('converged', 'failed' or 'crashed'), reason, reached, floor, seconds and, where the
-    losses stayed finite, distance, shares, modes (classes with 1 % of the images or more) and the losses at the end. An
-    error of the training is an outcome too, and so does not end the study. Where this machine lacks the images or the
+    Returns `options` with the precision, outcome ('converged', 'failed' or 'crashed'), reason, reached, floor, seconds and,
+    where the losses stayed finite, distance, shares, modes (classes with 1 % of the images or more) and the losses at the end.
+    An error of the training is an outcome too, and so does not end the study. Where this machine lacks the images or the
     weights (by default those of the repository that this file is in): {'error': what is missing}.
     """
     torch.set_num_threads(1)
