@@ -59,7 +59,17 @@ def plot_held_out(axes, losses, values, who):
     axes.plot(losses["iteration"][seen], values[seen], "k.--", markersize=4, linewidth=0.8, label=f"{who}, held-out images")
 
 
+def continued_at(attempts, name):
+    """The iterations at which the trainings that led to attempt `name` went on, first to last."""
+    attempts, starts = {attempt["attempt"]: attempt for attempt in attempts}, []
+    while name in attempts:
+        starts.append(attempts[name].get("start"))
+        name = attempts[name].get("continues")
+    return sorted(filter(None, starts))
+
+
 def draw_losses(losses, starts, path):
+    """starts: {model: iterations at which its training was continued}."""
     figure, ((top_left, top_right), (left, right)) = plt.subplots(2, 2, figsize=(12, 8), sharex="row", layout="constrained")
     dcgan, wgan = losses["dcgan"], losses["wgan"]
     plot_smoothed(top_left, dcgan["iteration"], dcgan["generator_loss"], COLOURS["dcgan"], "generator")
@@ -75,8 +85,9 @@ def draw_losses(losses, starts, path):
     plot_held_out(right, wgan, -wgan["held_out_critic_loss"], "critic")
     right.set(title="WGAN-GP: negative critic loss (Wasserstein estimate)", ylabel="−loss (pixel distance, up to a factor)")
     for axes, model in ((top_left, "dcgan"), (top_right, "dcgan"), (left, "wgan"), (right, "wgan")):
-        if starts[model]:
-            axes.axvline(starts[model], color="tab:red", linewidth=0.8, linestyle="--", label="continued: learning rates anew")
+        for number, start in enumerate(starts[model]):
+            axes.axvline(start, color="tab:red", linewidth=0.8, linestyle="--",
+                         label=None if number else "continued: learning rates anew")
         axes.set_xlabel("generator iteration")
         axes.legend(fontsize=8)
         axes.grid(alpha=0.3)
@@ -175,9 +186,11 @@ def main():
     args = parser.parse_args()
 
     generators, floors, attempts, starts = {}, {}, {}, {}
+    ledger = files.read_ledger(args.results_dir)
     for model in files.MODELS:
         generators[model], content = load_generator(args.weights_dir / f"q4_{model}.pt", model)
-        floors[model], attempts[model], starts[model] = content["floor"], content["attempt"], content.get("start")
+        floors[model], attempts[model] = content["floor"], content["attempt"]
+        starts[model] = continued_at(ledger, content["attempt"])
     losses = {model: read_losses(args.results_dir / f"q4_{model}_losses.csv") for model in files.MODELS}
     (training, _), test = images.load(args.data_dir)
     classifier.load(args.weights_dir)  # say so now if it is missing

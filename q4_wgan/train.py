@@ -54,6 +54,7 @@ def new_options(args, device):
             "dim": args.dim or {"conv": 64, "resnet": 128}[arch], "iterations": args.iterations or (LONG if on_gpu else SHORT[args.model]),
             "batch": args.batch or 64, "learning_rate": args.lr or default_rate(objective, device),
             **({"generator_learning_rate": args.generator_lr} if args.generator_lr else {}),
+            **({"critic_alone": args.critic_alone} if args.critic_alone else {}),
             "seed": args.seed or 0, "precision": pick_precision(args.precision or "auto", device),
             "device": device.type, "threads": torch.get_num_threads(), "torch": str(torch.__version__),
             "log_every": args.log_every or 10, "sample_every": args.sample_every or {"dcgan": 1000, "wgan": 500}[args.model],
@@ -123,14 +124,13 @@ def continue_run(args, options, folder):
         recorded = recorded_options(source)
         if not (source / "outcome.json").exists():
             raise UserError(f"{source} has not ended: --resume goes on with it")
-    check_given(args, options, recorded, source, may_change=("iterations", "lr", "generator_lr"))
-    new = {key: options[key] for key in ("attempt", "threads", "torch")}
-    if args.generator_lr:
-        new["generator_learning_rate"] = args.generator_lr
+    check_given(args, options, recorded, source, may_change=("iterations", "lr", "generator_lr", "critic_alone"))
+    recorded.pop("critic_alone", None)
+    new = {key: options[key] for key in ("attempt", "threads", "torch", "generator_learning_rate", "critic_alone") if key in options}
     if shipped:
-        new["critic_alone"] = options["iterations"] // 20  # [12]
-    else:
-        recorded.pop("critic_alone", None)
+        content["critic"] = shipped_critic(critic_path(source), content["attempt"])
+        if content["critic"] is None and not args.critic_alone:
+            new["critic_alone"] = options["iterations"] // 4  # [12]
     start = recorded["iterations"]
     options = {**recorded, **new, "continues": recorded["attempt"], "start": start, "iterations": start + options["iterations"],
                "learning_rate": args.lr or recorded["learning_rate"]}
@@ -140,9 +140,22 @@ def continue_run(args, options, folder):
                         ignore=shutil.ignore_patterns("options.json", "outcome.json", "generator.pt", "start.pt", ".*.tmp"))
         return options, checkpoint
     folder.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(source, folder / "start.pt")
+    files.save_torch(folder / "start.pt", content)
     shutil.copyfile(args.results_dir / f"{source.stem}_losses.csv", folder / "metrics.csv")
     return options, None
+
+
+def critic_path(path):
+    """Of the shipped generator in `path`."""
+    return path.with_name(f"{path.stem}_critic.pt")
+
+
+def shipped_critic(path, attempt):
+    """The state of the critic that `attempt` trained together with the shipped generator; None if it is not there."""
+    if not path.exists():
+        return None
+    content = files.load_weights(path, "critic")
+    return content["state"] if content["attempt"] == attempt else None
 
 
 def recorded_options(folder):
@@ -153,8 +166,8 @@ def recorded_options(folder):
 
 def check_given(args, options, recorded, where, may_change=()):
     """An option given on the command line must be the one that the training in `where` had."""
-    for option in ("model", "penalty", "arch", "dim", "iterations", "batch", "lr", "generator_lr", "seed", "precision", "device",
-                   "log_every", "sample_every", "checkpoint_every"):
+    for option in ("model", "penalty", "arch", "dim", "iterations", "batch", "lr", "generator_lr", "critic_alone", "seed", "precision",
+                   "device", "log_every", "sample_every", "checkpoint_every"):
         key = {"penalty": "objective", "lr": "learning_rate", "generator_lr": "generator_learning_rate"}.get(option, option)
         given = option == "device" or getattr(args, option) not in (None, "auto")
         if given and option not in may_change and options[key] != recorded.get(key):
@@ -171,12 +184,16 @@ def load_checkpoint(folder):
 def describe(generator, options, result):
     """What is shipped: a plain dict that rebuilds its generator without any flag."""
     kept = [key for key in LEDGER if key in options and key != "device"]
-    state = {name: value.cpu().contiguous() for name, value in generator.state_dict().items()}
-    return {**{key: options[key] for key in kept}, "dataset": "fashion", "average": AVERAGE, **result, "state": state}
+    return {**{key: options[key] for key in kept}, "dataset": "fashion", "average": AVERAGE, **result, "state": plain_state(generator)}
 
 
-def ship(args, options, folder, content):
-    """Ship weights and losses of a converged run, unless those that are there have a smaller Frechet distance."""
+def plain_state(network):
+    return {name: value.cpu().contiguous() for name, value in network.state_dict().items()}
+
+
+def ship(args, options, folder, content, critic):
+    """Ship generator, critic (to go on from) and losses of a converged run, unless those that are there have a smaller Frechet
+    distance."""
     name = base_name(options)
     path = args.weights_dir / f"{name}.pt"
     try:
@@ -186,6 +203,8 @@ def ship(args, options, folder, content):
     if shipped <= content["distance"]:
         return f"kept {path}, whose Frechet distance is {shipped:.2f}; this run's weights are {folder / 'generator.pt'}"
     files.ship(args.weights_dir, path.name, content)
+    files.ship(args.weights_dir, critic_path(path).name,
+               {"model": "critic", **{key: options[key] for key in ("attempt", "objective", "arch", "dim")}, "state": plain_state(critic)})
     files.save_text(args.results_dir / f"{name}_losses.csv", (folder / "metrics.csv").read_text())
     return f"shipped {path}"
 
@@ -207,7 +226,7 @@ def main():
   python q4_wgan/train.py --model wgan --resume             go on after Ctrl-C, a kill or a power cut
   python q4_wgan/train.py --model wgan --continue q4_wgan_seed0 --iterations 8000 --lr 6e-4 --generator-lr 2e-3
                                                             longer, once it has ended
-  python q4_wgan/train.py --model wgan --continue shipped   from the weights that ship, with a new critic
+  python q4_wgan/train.py --model wgan --continue shipped   from the weights that ship
   python q4_wgan/train.py --model wgan --penalty clip       weight clipping instead of the gradient penalty
   python q4_wgan/train.py --model wgan --dim 128 --device cuda --iterations 200000    the paper's size and length""")
     group = parser.add_argument_group("what to train")
@@ -222,6 +241,8 @@ def main():
     group.add_argument("--lr", type=rate, help="learning rate, decayed linearly to 0 (default: on a CPU dcgan 2e-3, WGAN-GP 1e-3; "
                             "else 2e-4; clip 5e-5)")
     group.add_argument("--generator-lr", type=rate, help="of the generator, where another one than the critic's")
+    group.add_argument("--critic-alone", type=files.positive, metavar="N", help="iterations at the start in which the generator "
+                            "stands still (default: 0; a quarter where --continue shipped finds no critic)")
     group.add_argument("--seed", type=files.natural, help="seed of all randomness (default: 0)")
     group.add_argument("--precision", choices=("auto", "bfloat16", "float32"),
                        help="of convolutions (default: auto, what computes faster here)")
@@ -237,7 +258,7 @@ def main():
                        help="iterations between checkpoints, the most that a kill loses (default: 250)")
     group.add_argument("--continue", dest="continue_run", metavar="RUN",
                        help="train the ended run of that name for --iterations more, as a new run; the learning rate starts anew. "
-                            "'shipped': the generator that ships, with a new critic, which learns alone for the first twentieth")
+                            "'shipped': the weights that ship; where they have no critic, a new one learns alone at first")
     files.add_folders(group, "data", "weights", "results")
     args = parser.parse_args()
     if args.resume and args.continue_run:
@@ -264,6 +285,8 @@ def main():
     elif (folder / "start.pt").exists():
         start = files.load_weights(folder / "start.pt", options["model"])
         files.load_state(training.generator, start["state"], folder / "start.pt")
+        if start["critic"]:
+            files.load_state(training.critic, start["critic"], folder / "start.pt")
         training.iteration, training.seconds = options["start"], start["seconds"]
     if training.iteration:
         with open(folder / "metrics.csv", newline="") as file:
@@ -320,7 +343,7 @@ def main():
         result.update(distance=distance, shares=shares)
         content = describe(generator, options, result)
         files.save_torch(folder / "generator.pt", content)
-    shipped = ship(args, options, folder, content) if outcome == "converged" else "nothing is shipped"
+    shipped = ship(args, options, folder, content, training.critic) if outcome == "converged" else "nothing is shipped"
     files.append_ledger(args.results_dir, {**entry, **result})
     files.save_json(folder / "outcome.json", result)
     print(f"{outcome}: {reason}; {shipped}")

@@ -70,7 +70,7 @@ class Training:
         start = self.options.get("start", 0)
         left = 1 - (self.iteration - start) / (self.options["iterations"] - start)  # [5]
         alone = self.iteration - start < self.options.get("critic_alone", 0)  # [12]
-        for optimizer, rate in ((self.critic_optimizer, self.rate), (self.generator_optimizer, 0 if alone else self.generator_rate)):
+        for optimizer, rate in ((self.critic_optimizer, self.rate), (self.generator_optimizer, self.generator_rate)):
             for group in optimizer.param_groups:
                 group["lr"] = rate * left
         self.generator.train()
@@ -92,11 +92,12 @@ class Training:
             self.add_losses(critic_loss=loss.detach() / steps, **{name: part / steps for name, part in parts.items()})
 
         self.critic.requires_grad_(False)  # its weight gradients are not needed here
-        with self.lower_precision():
+        with self.lower_precision(), torch.set_grad_enabled(not alone):
             loss = self.objective.generator_loss(self.critic, self.generator(self.noise(batch)))
-        self.generator_optimizer.zero_grad()
-        loss.backward()
-        self.generator_optimizer.step()
+        if not alone:
+            self.generator_optimizer.zero_grad()
+            loss.backward()
+            self.generator_optimizer.step()
         self.critic.requires_grad_(True)
         self.average.update_parameters(self.generator)
         self.add_losses(generator_loss=loss.detach())

@@ -1,3 +1,7 @@
 """Fixtures that several test files share."""
 
-from q4_world import world  # noqa: F401
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is loaded: tests run side by side, one core each
+
+from q4_world import trained, world  # noqa: E402, F401

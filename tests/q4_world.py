@@ -1,15 +1,18 @@
 """Small synthetic images and a classifier of them, and q4_wgan's scripts run on these: what several test files need."""
 
+import hashlib
 import importlib
 import os
+import signal
 import struct
-import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+
+from command import run_script
 
 ROOM = Path(__file__).resolve().parent.parent / "q4_wgan"
 
@@ -28,44 +31,43 @@ def load_room(*names):
         sys.modules.update(before)
 
 
-# Runs a script of the room as `python q4_wgan/SCRIPT` would, on images whose checksums are those of the synthetic files,
-# with fewer samples for the verdict, and, where asked, a verdict that passes anything, or kill -9 at a chosen moment.
-DRIVER = """
-import hashlib, os, runpy, signal, sys
-from pathlib import Path
-room, raw, lenient, kill, script, *args = sys.argv[1:]
-sys.path.insert(0, room)
-import files, images, measures, training
-for name in images.SHA256:
-    images.SHA256[name] = hashlib.sha256((Path(raw) / name).read_bytes()).hexdigest()
-measures.SAMPLES = 100
-if lenient == "yes":
-    measures.FLOOR_MULTIPLE, measures.SMALLEST_SHARE = float("inf"), -1.0
-if kill.startswith("step"):  # in the middle of an iteration: after the critic, before the generator
-    original = training.Training.add_losses
-    def add_losses(self, **losses):
-        original(self, **losses)
-        if "critic_loss" in losses and self.iteration == int(kill[4:]):
-            os.kill(os.getpid(), signal.SIGKILL)
-    training.Training.add_losses = add_losses
-if kill.startswith("interrupt"):
-    step = training.Training.step
-    def interrupted(self):
-        if self.iteration == int(kill[9:]):
-            os.kill(os.getpid(), signal.SIGINT)
-        step(self)
-    training.Training.step = interrupted
-if kill.startswith("save"):  # a checkpoint is written, and not yet in place
-    replace, count = os.replace, []
-    def killed(old, new):
-        count.extend([1] * str(new).endswith("checkpoint.pt"))
-        if len(count) == int(kill[4:]):
-            os.kill(os.getpid(), signal.SIGKILL)
-        replace(old, new)
-    files.os.replace = killed
-sys.argv = [script, *args]
-runpy.run_path(str(Path(room) / script), run_name="__main__")
-"""
+def prepare(raw, lenient, kill):
+    """In the script's process: the synthetic images are the right ones, the verdict takes fewer samples; where asked, it passes
+    anything, and the script is killed or interrupted at a chosen moment."""
+    import files
+    import images
+    import measures
+    import training
+    for name in images.SHA256:
+        images.SHA256[name] = hashlib.sha256((raw / name).read_bytes()).hexdigest()
+    measures.SAMPLES = 100
+    if lenient:
+        measures.FLOOR_MULTIPLE, measures.SMALLEST_SHARE = float("inf"), -1.0
+    if kill.startswith("step"):  # in the middle of an iteration: after the critic, before the generator
+        original = training.Training.add_losses
+
+        def add_losses(self, **losses):
+            original(self, **losses)
+            if "critic_loss" in losses and self.iteration == int(kill[4:]):
+                os.kill(os.getpid(), signal.SIGKILL)
+        training.Training.add_losses = add_losses
+    if kill.startswith("interrupt"):
+        step = training.Training.step
+
+        def interrupted(self):
+            if self.iteration == int(kill[9:]):
+                os.kill(os.getpid(), signal.SIGINT)
+            step(self)
+        training.Training.step = interrupted
+    if kill.startswith("save"):  # a checkpoint is written, and not yet in place
+        replace, count = os.replace, []
+
+        def killed(old, new):
+            count.extend([1] * str(new).endswith("checkpoint.pt"))
+            if len(count) == int(kill[4:]):
+                os.kill(os.getpid(), signal.SIGKILL)
+            replace(old, new)
+        files.os.replace = killed
 
 
 def idx(array):
@@ -97,6 +99,30 @@ def run(base, script, *args, results="results", lenient=False, kill="never"):
     for name, folder in (("data", "data"), ("weights", "weights"), ("results", results)):
         if script != "generate.py" or name != "data":
             folders += [f"--{name}-dir", str(base / folder)]
-    command = [sys.executable, "-c", DRIVER, str(ROOM), str(base / "data/FashionMNIST/raw"), "yes" if lenient else "no", kill,
-               script, *args, *folders]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    return run_script(ROOM / script, *args, *folders, prepare=(prepare, base / "data/FashionMNIST/raw", lenient, kill))
+
+
+SETTINGS = ("--dim", "4", "--batch", "8", "--iterations", "24", "--log-every", "5", "--sample-every", "12",
+            "--checkpoint-every", "6", "--seed", "3")
+
+
+def train(base, results, *args, model="wgan", **kwargs):
+    return run(base, "train.py", "--model", model, *SETTINGS, *args, results=results, **kwargs)
+
+
+@pytest.fixture(scope="session")
+def trained(world):
+    """One uninterrupted run of each model, which shipped."""
+    for model in ("wgan", "dcgan"):
+        done = train(world, "results", model=model, lenient=True)
+        assert done.returncode == 0, done.stderr
+        assert "shipped" in done.stdout
+    return world
+
+
+def call(capsys, main, *args, monkeypatch):
+    """A script's main in this process: (status, stdout, stderr)."""
+    monkeypatch.setattr(sys, "argv", ["script", *map(str, args)])
+    with pytest.raises(SystemExit) as end:
+        main.__globals__["files"].run_main(main)
+    return (end.value.code or 0, *capsys.readouterr())

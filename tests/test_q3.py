@@ -16,6 +16,8 @@ import pytest
 import torch
 from scipy.sparse import csr_matrix
 
+from command import run_script
+
 ROOT = Path(__file__).resolve().parent.parent
 ROOM = ROOT / "q3_vae_m1"
 
@@ -178,11 +180,10 @@ def small(tmp_path_factory):
     return root
 
 
-def run(small, script, *words, expect=0, folder="out", **kwargs):
-    env = os.environ | {"IMAGES_SHA256SUMS": str(small / "SUMS"), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    command = [sys.executable, str(ROOM / script), *words, "--data-dir", str(small / "data"), "--results-dir", str(small / folder / "results"),
-               "--weights-dir", str(small / folder / "weights")]
-    done = subprocess.run(command, capture_output=True, text=True, env=env, timeout=300, **kwargs)
+def run(small, script, *words, expect=0, folder="out"):
+    done = run_script(ROOM / script, *words, "--data-dir", small / "data", "--results-dir", small / folder / "results",
+                      "--weights-dir", small / folder / "weights",
+                      environment={"IMAGES_SHA256SUMS": str(small / "SUMS"), "CUDA_VISIBLE_DEVICES": ""})
     assert done.returncode == expect, done.stdout + done.stderr
     if expect == 2:
         assert "Traceback" not in done.stderr and len(done.stderr.strip().splitlines()[-1]) > 10
