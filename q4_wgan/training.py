@@ -15,6 +15,7 @@ import networks
 from objectives import OBJECTIVES, clip_weights
 
 AVERAGE = 0.999  # decay of the exponential moving average of the generator, from some 9,000 iterations on [3]
+NORM_IMAGES = 4096  # generated ones, for the batch norm statistics of that average
 HELD_OUT_BATCHES = 40  # of held-out images for the held-out critic cost
 LOSSES = ("generator_loss", "critic_loss", "wasserstein", "penalty")
 
@@ -186,10 +187,10 @@ def move_average(averaged, current, n):
 
 
 def shipping_generator(average, seed, device):
-    """The averaged generator in evaluation mode, with batch norm statistics of its own from 4,096 images. [3]"""
+    """The averaged generator in evaluation mode, with batch norm statistics of its own. [3]"""
     random = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        update_bn([torch.randn(512, networks.Z, generator=random) for _ in range(8)], average.module, device)
+        update_bn([torch.randn(512, networks.Z, generator=random) for _ in range(NORM_IMAGES // 512)], average.module, device)
     return average.module.eval()
 
 

@@ -1,5 +1,5 @@
 """Runs a script as `python SCRIPT WORDS` does, in a process of its own, forked from one that has torch imported already: a new
-Python would spend four seconds on imports each time."""
+Python would spend four seconds on imports each time. Not for scripts that start joblib's workers: multiprocessing would wait for these."""
 
 import multiprocessing
 import os
@@ -31,6 +31,8 @@ def run_script(script, *words, environment={}, prepare=None, timeout=300):
         process = processes.Process(target=child, args=(script, list(map(str, words)), environment, prepare, folder))
         process.start()
         process.join(timeout)
-        assert process.exitcode is not None, f"{script} {words} took over {timeout} seconds"
+        if process.exitcode is None:
+            process.kill()
+            raise TimeoutError(f"{script} {words} took over {timeout} seconds")
         out, err = ((Path(folder) / name).read_text() for name in ("out", "err"))
     return SimpleNamespace(returncode=process.exitcode, stdout=out, stderr=err)

@@ -40,7 +40,7 @@ def prepare(raw, lenient, kill):
     import training
     for name in images.SHA256:
         images.SHA256[name] = hashlib.sha256((raw / name).read_bytes()).hexdigest()
-    measures.SAMPLES = 100
+    measures.SAMPLES, training.NORM_IMAGES = 100, 512
     if lenient:
         measures.FLOOR_MULTIPLE, measures.SMALLEST_SHARE = float("inf"), -1.0
     if kill.startswith("step"):  # in the middle of an iteration: after the critic, before the generator

@@ -143,6 +143,8 @@ def test_readme_has_the_scores_of_the_record():
         failures, converged = room.files.failures_before_success(room.files.read_ledger(results), model)
         name = {"dcgan": "DCGAN", "wgan": "WGAN-GP"}[model]
         assert converged and f"{name}: {failures} failed" in readme
+        stopped = [a["outcome"] for a in room.files.read_ledger(results) if a["model"] == model].count("interrupted")
+        assert not stopped or f"{stopped} {name} trainings were stopped by hand" in readme
         floors = scores[model]["frechet_in_floors"]
         assert f"{name} {floors['mean']:.1f} ± {floors['std']:.1f}" in (room.files.ROOT / "README.md").read_text()
 

@@ -44,13 +44,15 @@ def clone(world, tmp_path_factory):
     (base / "q4_wgan/images.py").write_text(code)
     code = (base / "q4_wgan/measures.py").read_text()
     (base / "q4_wgan/measures.py").write_text(code.replace("SAMPLES = 10_000", "SAMPLES = 100"))
+    code = (base / "q4_wgan/training.py").read_text()
+    (base / "q4_wgan/training.py").write_text(code.replace("NORM_IMAGES = 4096", "NORM_IMAGES = 512"))
     with open(base / "q4_wgan/trial.py", "a") as file:
         file.write(FAULTS)
     return base
 
 
 def command(clone, results, *args):
-    return [sys.executable, str(clone / "q4_wgan/stability.py"), "--quick", "--seeds", "1", "--results-dir", str(results), *args]
+    return [sys.executable, clone / "q4_wgan/stability.py", "--quick", "--seeds", "1", "--results-dir", results, *args]
 
 
 def environment(**more):
@@ -169,8 +171,8 @@ def test_summary():
 
 
 def test_learning_rates_are_tried_and_kept(clone, tmp_path):
-    args = [sys.executable, str(clone / "q4_wgan/tune.py"), "--objectives", "dcgan", "wgan-gp", "--iterations", "2", "--dim", "4",
-            "--jobs", "2", "--results-dir", str(tmp_path), "--rates"]
+    args = [sys.executable, clone / "q4_wgan/tune.py", "--objectives", "dcgan", "wgan-gp", "--iterations", "2", "--dim", "4",
+            "--jobs", "2", "--results-dir", tmp_path, "--rates"]
     for rates in (["1e-3"], ["1e-3", "2e-3"]):
         done = subprocess.run([*args, *rates], capture_output=True, text=True, timeout=300, env=environment())
         assert done.returncode == 0, done.stderr
