@@ -114,6 +114,8 @@ def test_continue_the_shipped_weights_with_a_new_critic(trained, tmp_path):
     critic = torch.load(tmp_path / "weights/q4_wgan_critic.pt", weights_only=True)
     assert critic["attempt"] == shipped["attempt"] and "critic_alone" not in json.loads((folder / "options.json").read_text())
     assert same(torch.load(folder / "start.pt", weights_only=True)["critic"], critic["state"])
+    assert more("asked", "--continue", "shipped", "--critic-alone", "3", kill="step25").returncode == -signal.SIGKILL
+    assert json.loads((folder.with_name("asked") / "options.json").read_text())["critic_alone"] == 3
     last = torch.load(trained / "results/runs/q4_wgan_seed3/checkpoint.pt", weights_only=True)
     assert same(last["critic"], critic["state"])
     critic["attempt"] = "another"  # than the generator's: a new critic, then
