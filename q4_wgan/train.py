@@ -188,6 +188,7 @@ def describe(generator, options, result):
 
 
 def plain_state(network):
+    """Its state_dict as plain tensors on the CPU."""
     return {name: value.cpu().contiguous() for name, value in network.state_dict().items()}
 
 

@@ -17,7 +17,7 @@ processes.set_forkserver_preload(["torch._dynamo", "torch.optim.swa_utils", "tor
 def child(script, words, environment, prepare, folder):
     for number, name in ((1, "out"), (2, "err")):
         os.dup2(os.open(Path(folder) / name, os.O_WRONLY | os.O_CREAT), number)
-    os.environ.update(environment)
+    os.environ.update(environment or {})
     sys.argv = [str(script), *words]
     sys.path.insert(0, str(Path(script).parent))
     if prepare:
@@ -25,7 +25,7 @@ def child(script, words, environment, prepare, folder):
     runpy.run_path(str(script), run_name="__main__")
 
 
-def run_script(script, *words, environment={}, prepare=None, timeout=300):
+def run_script(script, *words, environment=None, prepare=None, timeout=300):
     """returncode, stdout and stderr, as of subprocess.run. prepare: a function and its arguments, called before the script is."""
     with TemporaryDirectory() as folder:
         process = processes.Process(target=child, args=(script, list(map(str, words)), environment, prepare, folder))

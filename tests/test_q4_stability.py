@@ -55,12 +55,8 @@ def command(clone, results, *args):
     return [sys.executable, clone / "q4_wgan/stability.py", "--quick", "--seeds", "1", "--results-dir", results, *args]
 
 
-def environment(**more):
-    return {**os.environ, "OMP_NUM_THREADS": "1", **more}
-
-
 def study(clone, results, *args, **more):
-    return subprocess.run(command(clone, results, *args), capture_output=True, text=True, timeout=300, env=environment(**more))
+    return subprocess.run(command(clone, results, *args), capture_output=True, text=True, timeout=300, env={**os.environ, **more})
 
 
 def lines(results):
@@ -90,7 +86,7 @@ def assert_complete(results, crashed=0):
 
 
 def test_killed_study_goes_on(clone, tmp_path):
-    process = subprocess.Popen(command(clone, tmp_path, "--jobs", "2"), env=environment(), start_new_session=True,
+    process = subprocess.Popen(command(clone, tmp_path, "--jobs", "2"), start_new_session=True,
                                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     wait_for_lines(tmp_path, 3, process)
     os.killpg(process.pid, signal.SIGKILL)
@@ -123,12 +119,12 @@ def test_a_cluster_that_loses_a_worker(clone, tmp_path):
         address = f"tcp://127.0.0.1:{free.getsockname()[1]}"
     log = open(tmp_path / "cluster.log", "w")
     def dask(*args):
-        return subprocess.Popen([sys.executable, "-m", "dask", *args], env=environment(PYTHONPATH=str(clone / "q4_wgan")), cwd=tmp_path,
+        return subprocess.Popen([sys.executable, "-m", "dask", *args], env={**os.environ, "PYTHONPATH": str(clone / "q4_wgan")}, cwd=tmp_path,
                                 stdout=log, stderr=log)
     cluster = [dask("scheduler", "--host", address, "--no-dashboard")]
     try:
         cluster += [dask("worker", address, "--nthreads", "1", "--no-nanny", "--no-dashboard") for _ in range(2)]
-        process = subprocess.Popen(command(clone, tmp_path, "--scheduler", address), env=environment(), stdout=log, stderr=log)
+        process = subprocess.Popen(command(clone, tmp_path, "--scheduler", address), stdout=log, stderr=log)
         wait_for_lines(tmp_path, 4, process)
         cluster[1].kill()
         assert process.wait(timeout=200) == 0, (tmp_path / "cluster.log").read_text()
@@ -174,7 +170,7 @@ def test_learning_rates_are_tried_and_kept(clone, tmp_path):
     args = [sys.executable, clone / "q4_wgan/tune.py", "--objectives", "dcgan", "wgan-gp", "--iterations", "2", "--dim", "4",
             "--jobs", "2", "--results-dir", tmp_path, "--rates"]
     for rates in (["1e-3"], ["1e-3", "2e-3"]):
-        done = subprocess.run([*args, *rates], capture_output=True, text=True, timeout=300, env=environment())
+        done = subprocess.run([*args, *rates], capture_output=True, text=True, timeout=300)
         assert done.returncode == 0, done.stderr
     tries = [json.loads(line) for line in (tmp_path / "q4_tries.jsonl").read_text().splitlines()]
     assert sorted((t["objective"], t["learning_rate"]) for t in tries) == [
