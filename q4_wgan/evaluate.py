@@ -135,8 +135,8 @@ def main():
                          "median_distance_to_nearest_training": nearest(pixels[:few], training)[0].median().item()})
         summary = {key: mean_and_spread([run[key] for run in runs]) for key in runs[0] if key != "shares"}
         summary["shares"] = torch.tensor([run["shares"] for run in runs]).mean(0).tolist()
-        kept = ("objective", "arch", "dim", "seed", "start", "iterations", "batch", "learning_rate", "generator_learning_rate", "precision",
-                "attempt", "seconds", "distance", "floor")
+        kept = ("objective", "arch", "dim", "seed", "start", "iterations", "batch", "penalty_images", "learning_rate",
+                "generator_learning_rate", "beta1", "precision", "attempt", "seconds", "distance", "floor")
         scores[model] = {"training": {key: content.get(key) for key in kept},
                          "sampling_seeds": list(range(args.seed, args.seed + args.repeats)), **summary}
         print(f"{model}: Frechet distance {summary['frechet_distance']['mean']:.2f}, "

@@ -53,8 +53,12 @@ def wgan_generator_loss(critic, fake):
 
 
 def gradient_penalty(critic, real, fake, epsilon):
-    """E[(||grad D(x^)||_2 - 1)^2], without lambda: one epsilon (n, 1, 1, 1) per example, the norm over all its pixels."""
-    mixed = epsilon * real + (1 - epsilon) * fake.to(real.dtype)
+    """E[(||grad D(x^)||_2 - 1)^2], without lambda: one epsilon (n, 1, 1, 1) per example, the norm over all its pixels.
+
+    Of the first n examples, where there are more than epsilons. [13]
+    """
+    n = len(epsilon)
+    mixed = epsilon * real[:n] + (1 - epsilon) * fake[:n].to(real.dtype)
     gradient = critic.input_gradient(mixed) if critic.input_gradient else double_backward(critic, mixed)
     return (gradient.to(real.dtype).flatten(1).norm(dim=1) - 1).square().mean()  # the norm in full precision
 

@@ -61,8 +61,8 @@ def cell_options(objective, setting, iterations, dim):
 
 def key(options):
     """What tells one run from another, as text: its options."""
-    names = ("objective", "arch", "dim", "batch", "iterations", "learning_rate", "generator_learning_rate", "seed", "generator_arch",
-             "generator_variant", "critic_norm", "critic_variant")
+    names = ("objective", "arch", "dim", "batch", "iterations", "learning_rate", "generator_learning_rate", "beta1", "penalty_images",
+             "seed", "generator_arch", "generator_variant", "critic_norm", "critic_variant")
     return json.dumps({name: options.get(name) for name in names})
 
 

@@ -33,9 +33,11 @@ from training import AVERAGE, LOSSES, Judge, Training, pick_precision
 SHORT = {"dcgan": 22_000, "wgan": 12_000}
 SHORT_RATES = {"dcgan": 2e-3, "wgan-gp": 1e-3}
 LONG = 200_000
+BATCH = 64  # Algorithm 1
 SHIPPED = "shipped"  # to --continue, in the place of a run's name
 LEDGER = ("attempt", "continues", "model", "objective", "arch", "dim", "start", "critic_alone", "iterations", "batch",
-          "learning_rate", "generator_learning_rate", "seed", "precision", "device")  # options that a line of the ledger has
+          "penalty_images", "learning_rate", "generator_learning_rate", "beta1", "seed", "precision",
+          "device")  # options that a line of the ledger has
 COLUMNS = ("iteration", "seconds", *LOSSES, "held_out_critic_loss", "held_out_wasserstein", "distance")
 
 
@@ -49,12 +51,18 @@ def new_options(args, device):
     if args.penalty and args.model == "dcgan":
         raise UserError("--penalty belongs to --model wgan; the DCGAN has none")
     objective = args.model if args.model == "dcgan" else f"wgan-{args.penalty or 'gp'}"
+    if args.penalty_images and objective != "wgan-gp":
+        raise UserError("--penalty-images belongs to the gradient penalty")
+    if args.penalty_images and args.penalty_images > (args.batch or BATCH):
+        raise UserError(f"--penalty-images: at most the {args.batch or BATCH} of the batch")
+    if args.beta1 is not None and objective == "wgan-clip":
+        raise UserError("--beta1 is Adam's; weight clipping has RMSProp")
     arch, on_gpu = args.arch or "conv", device.type == "cuda"
     return {"model": args.model, "objective": objective, "arch": arch,
             "dim": args.dim or {"conv": 64, "resnet": 128}[arch], "iterations": args.iterations or (LONG if on_gpu else SHORT[args.model]),
-            "batch": args.batch or 64, "learning_rate": args.lr or default_rate(objective, device),
+            "batch": args.batch or BATCH, "learning_rate": args.lr or default_rate(objective, device),
             **({"generator_learning_rate": args.generator_lr} if args.generator_lr else {}),
-            **({"critic_alone": args.critic_alone} if args.critic_alone else {}),
+            **{key: getattr(args, key) for key in ("critic_alone", "penalty_images", "beta1") if getattr(args, key) is not None},
             "seed": args.seed or 0, "precision": pick_precision(args.precision or "auto", device),
             "device": device.type, "threads": torch.get_num_threads(), "torch": str(torch.__version__),
             "log_every": args.log_every or 10, "sample_every": args.sample_every or {"dcgan": 1000, "wgan": 500}[args.model],
@@ -75,6 +83,17 @@ def rate(text):
         value = math.nan
     if not 0 < value < math.inf:
         raise argparse.ArgumentTypeError(f"'{text}' is not a number above zero")
+    return value
+
+
+def momentum(text):
+    """argparse type: a decay rate of Adam."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < 1:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a number from 0 to below 1")
     return value
 
 
@@ -124,9 +143,11 @@ def continue_run(args, options, folder):
         recorded = recorded_options(source)
         if not (source / "outcome.json").exists():
             raise UserError(f"{source} has not ended: --resume goes on with it")
-    check_given(args, options, recorded, source, may_change=("iterations", "lr", "generator_lr", "critic_alone"))
+    check_given(args, options, recorded, source,
+                may_change=("iterations", "lr", "generator_lr", "critic_alone", "penalty_images"))
     recorded.pop("critic_alone", None)
-    new = {key: options[key] for key in ("attempt", "threads", "torch", "generator_learning_rate", "critic_alone") if key in options}
+    new = {key: options[key] for key in ("attempt", "threads", "torch", "generator_learning_rate", "critic_alone", "penalty_images")
+           if key in options}
     if shipped:
         content["critic"] = shipped_critic(critic_path(source), content["attempt"])
         if content["critic"] is None and not args.critic_alone:
@@ -166,8 +187,8 @@ def recorded_options(folder):
 
 def check_given(args, options, recorded, where, may_change=()):
     """An option given on the command line must be the one that the training in `where` had."""
-    for option in ("model", "penalty", "arch", "dim", "iterations", "batch", "lr", "generator_lr", "critic_alone", "seed", "precision",
-                   "device", "log_every", "sample_every", "checkpoint_every"):
+    for option in ("model", "penalty", "arch", "dim", "iterations", "batch", "penalty_images", "lr", "generator_lr", "beta1",
+                   "critic_alone", "seed", "precision", "device", "log_every", "sample_every", "checkpoint_every"):
         key = {"penalty": "objective", "lr": "learning_rate", "generator_lr": "generator_learning_rate"}.get(option, option)
         given = option == "device" or getattr(args, option) not in (None, "auto")
         if given and option not in may_change and options[key] != recorded.get(key):
@@ -239,9 +260,12 @@ def main():
     group.add_argument("--iterations", type=files.positive,
                        help="generator iterations (default: dcgan 22000, wgan 12000; on a GPU 200000, the paper's)")
     group.add_argument("--batch", type=files.positive, help="images per step (default: 64, the paper's)")
+    group.add_argument("--penalty-images", type=files.positive, metavar="N", help="of each batch that the gradient penalty is "
+                            "taken on (default: all; fewer are quicker)")
     group.add_argument("--lr", type=rate, help="learning rate, decayed linearly to 0 (default: on a CPU dcgan 2e-3, WGAN-GP 1e-3; "
                             "else 2e-4; clip 5e-5)")
     group.add_argument("--generator-lr", type=rate, help="of the generator, where another one than the critic's")
+    group.add_argument("--beta1", type=momentum, help="of Adam (default: 0.5)")
     group.add_argument("--critic-alone", type=files.positive, metavar="N", help="iterations at the start in which the generator "
                             "stands still (default: 0; a quarter where --continue shipped finds no critic)")
     group.add_argument("--seed", type=files.natural, help="seed of all randomness (default: 0)")

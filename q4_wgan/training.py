@@ -25,8 +25,8 @@ class Training:
 
     `pixels` and `held_out` are uint8 (n, 28, 28). `options` is the dict of options.json: objective, arch, dim, batch,
     iterations, learning_rate, seed, precision ('float32' or 'bfloat16'). Where they apply, also: generator_learning_rate; start,
-    the iterations before a run that continues another, and critic_alone, for how many the generator then stands still; of
-    stability.py generator_arch, generator_variant, critic_norm and critic_variant, where they differ from the objective's.
+    the iterations before a run that continues another, and critic_alone, for how many the generator then stands still;
+    penalty_images, on how many of a batch the gradient penalty is taken, and beta1, Adam's, where not the objective's; of stability.py generator_arch, generator_variant, critic_norm and critic_variant, where they differ from the objective's.
     """
 
     PARTS = ("generator", "critic", "average", "generator_optimizer", "critic_optimizer")  # of a checkpoint
@@ -55,7 +55,8 @@ class Training:
         betas = self.objective.betas
         if betas is None:
             return torch.optim.RMSprop(network.parameters(), rate)
-        return torch.optim.Adam(network.parameters(), rate, betas, fused=True)
+        beta1 = self.options.get("beta1", betas[0])
+        return torch.optim.Adam(network.parameters(), rate, (beta1, betas[1]), fused=True)
 
     def lower_precision(self):
         # Without the cache: a cast made under no_grad would be reused where a gradient is needed.
@@ -68,6 +69,7 @@ class Training:
     def step(self):
         """Critic steps, then one generator step (Algorithm 1). The losses are added to `sums`; nothing is waited for."""
         batch, steps = self.options["batch"], self.objective.critic_steps
+        penalised = self.options.get("penalty_images", batch)  # [13]
         start = self.options.get("start", 0)
         left = 1 - (self.iteration - start) / (self.options["iterations"] - start)  # [5]
         alone = self.iteration - start < self.options.get("critic_alone", 0)  # [12]
@@ -82,9 +84,9 @@ class Training:
         real = images.to_float(self.pixels[rows])
         with torch.no_grad(), self.lower_precision():
             fake = self.generator(self.noise(steps * batch))
-        for x in zip(real.split(batch), fake.split(batch), epsilon.split(batch)):
+        for x, g, e in zip(real.split(batch), fake.split(batch), epsilon.split(batch)):
             with self.lower_precision():
-                loss, parts = self.objective.critic_loss(self.critic, *x)
+                loss, parts = self.objective.critic_loss(self.critic, x, g, e[:penalised])
             self.critic_optimizer.zero_grad()
             loss.backward()
             self.critic_optimizer.step()

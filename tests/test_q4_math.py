@@ -86,6 +86,13 @@ def test_penalty_of_a_linear_critic_in_closed_form():
     assert torch.allclose(gradient, 2 * (norm - 1) * critic.w / norm)
 
 
+def test_penalty_on_part_of_a_batch():
+    critic, real, fake, epsilon = critic_and_images()
+    part = room.objectives.gradient_penalty(critic, real, fake, epsilon[:2])
+    assert part.item() == pytest.approx(room.objectives.gradient_penalty(critic, real[:2], fake[:2], epsilon[:2]).item(), rel=1e-12)
+    assert part.item() != pytest.approx(room.objectives.gradient_penalty(critic, real, fake, epsilon).item(), rel=1e-3)
+
+
 def test_every_example_has_its_own_epsilon():
     class Quadratic(nn.Module):  # the gradient is the interpolate itself
         input_gradient = None

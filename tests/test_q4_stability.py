@@ -169,13 +169,16 @@ def test_summary():
 def test_learning_rates_are_tried_and_kept(clone, tmp_path):
     args = [sys.executable, clone / "q4_wgan/tune.py", "--objectives", "dcgan", "wgan-gp", "--iterations", "2", "--dim", "4",
             "--jobs", "2", "--results-dir", tmp_path, "--rates"]
-    for rates in (["1e-3"], ["1e-3", "2e-3"]):
-        done = subprocess.run([*args, *rates], capture_output=True, text=True, timeout=300)
-        assert done.returncode == 0, done.stderr
-    tries = [json.loads(line) for line in (tmp_path / "q4_tries.jsonl").read_text().splitlines()]
+    settings = ["1e-3", "--ratio", "2", "--beta1", "0", "--penalty-images", "4", "--objectives", "wgan-gp"]
+    done = [subprocess.run([*args, *more], capture_output=True, text=True, timeout=300) for more in (["1e-3"], ["1e-3", "2e-3"], settings)]
+    for run in done:
+        assert run.returncode == 0, run.stderr
+    *tries, other = [json.loads(line) for line in (tmp_path / "q4_tries.jsonl").read_text().splitlines()]
+    assert (other["generator_learning_rate"], other["beta1"], other["penalty_images"]) == (2e-3, 0, 4)
     assert sorted((t["objective"], t["learning_rate"]) for t in tries) == [
         ("dcgan", 1e-3), ("dcgan", 2e-3), ("wgan-gp", 1e-3), ("wgan-gp", 2e-3)]
     for objective, name in (("dcgan", "DCGAN"), ("wgan-gp", "WGAN-GP")):
         floors = [t["distance"] / t["floor"] for rate in (1e-3, 2e-3) for t in tries
                   if (t["objective"], t["learning_rate"]) == (objective, rate)]
-        assert f"| {name} | {floors[0]:.0f} | {floors[1]:.0f} |" in done.stdout
+        assert f"| {name} | {floors[0]:.0f} | {floors[1]:.0f} |" in done[1].stdout
+    assert f"| WGAN-GP, generator x 2, penalty on 4, beta1 0 | {other['distance'] / other['floor']:.0f} |" in done[2].stdout

@@ -187,6 +187,28 @@ def test_resnet_and_clipping_train(trained, tmp_path):
     assert (tmp_path / "weights/q4_wgan_clip_resnet.pt").exists()
 
 
+def test_beta1_and_penalty_images_are_used_and_recorded(trained):
+    done = train(trained, "settings", "--beta1", "0", "--penalty-images", "2", lenient=True)
+    assert done.returncode == 0, done.stderr
+    checkpoints = [torch.load(trained / folder / "runs/q4_wgan_seed3/checkpoint.pt", weights_only=True) for folder in ("results", "settings")]
+    for name in ("generator", "critic"):
+        betas = [c[f"{name}_optimizer"]["param_groups"][0]["betas"] for c in checkpoints]
+        assert betas == [(0.5, 0.9), (0.0, 0.9)]
+    content = torch.load(trained / "settings/runs/q4_wgan_seed3/generator.pt", weights_only=True)
+    for record in (content, *ledger(trained, "settings")):
+        assert (record["beta1"], record["penalty_images"]) == (0, 2)
+    # One critic step, with Adam's first moment the gradient itself: the same images, another penalty.
+    training = load_room("training").training
+    pixels = torch.randint(0, 256, (80, 28, 28), dtype=torch.uint8)
+    penalties = []
+    for change in ({}, {"penalty_images": 8}, {"penalty_images": 2}):
+        run = training.Training({"objective": "wgan-gp", "arch": "conv", "dim": 4, "batch": 8, "iterations": 1, "learning_rate": 1e-9,
+                                 "seed": 0, "precision": "float32", **change}, pixels, pixels, torch.device("cpu"))
+        run.step()
+        penalties.append(run.take_losses()["penalty"])
+    assert penalties[0] == penalties[1] != penalties[2]
+
+
 def test_race_times_all_three(trained):
     done = run(trained, "race.py", "--minutes", "0.01", "--dim", "4", results="race", lenient=True)
     assert done.returncode == 0, done.stderr
@@ -203,6 +225,8 @@ def test_race_times_all_three(trained):
     (("--model", "wgan", "--lr", "-1"), "above zero"), (("--model", "wgan", "--batch", "1"), "--batch"),
     (("--model", "wgan", "--resume"), "no run to go on with"), (("--model", "wgan", "--continue", "absent"), "no run to go on with"),
     (("--model", "wgan", "--continue", "../x"), "letters, digits"), (("--model", "wgan", "--continue", "x", "--resume"), "--continue"),
+    (("--model", "dcgan", "--penalty-images", "4"), "gradient penalty"), (("--model", "wgan", "--penalty-images", "65"), "at most the 64"),
+    (("--model", "wgan", "--beta1", "1"), "below 1"), (("--model", "wgan", "--penalty", "clip", "--beta1", "0"), "clipping"),
     (("--model", "wgan", "--seed", "-1"), "-1"), (("--model", "wgan", "--device", "tpu"), "tpu")])
 def test_train_refuses_bad_input(trained, capsys, monkeypatch, tmp_path, args, message):
     room = load_room("train", "images")
