@@ -55,7 +55,7 @@ def wgan_generator_loss(critic, fake):
 def gradient_penalty(critic, real, fake, epsilon):
     """E[(||grad D(x^)||_2 - 1)^2], without lambda: one epsilon (n, 1, 1, 1) per example, the norm over all its pixels.
 
-    Of the first n examples, where there are more than epsilons. [13]
+    It is taken on the first n examples of the batch, by default all of them. [13]
     """
     n = len(epsilon)
     mixed = epsilon * real[:n] + (1 - epsilon) * fake[:n].to(real.dtype)

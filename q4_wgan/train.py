@@ -143,11 +143,9 @@ def continue_run(args, options, folder):
         recorded = recorded_options(source)
         if not (source / "outcome.json").exists():
             raise UserError(f"{source} has not ended: --resume goes on with it")
-    check_given(args, options, recorded, source,
-                may_change=("iterations", "lr", "generator_lr", "critic_alone", "penalty_images"))
+    check_given(args, options, recorded, source, may_change=("iterations", "lr", "generator_lr", "critic_alone"))
     recorded.pop("critic_alone", None)
-    new = {key: options[key] for key in ("attempt", "threads", "torch", "generator_learning_rate", "critic_alone", "penalty_images")
-           if key in options}
+    new = {key: options[key] for key in ("attempt", "threads", "torch", "generator_learning_rate", "critic_alone") if key in options}
     if shipped:
         content["critic"] = shipped_critic(critic_path(source), content["attempt"])
         if content["critic"] is None and not args.critic_alone:

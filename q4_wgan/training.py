@@ -26,7 +26,8 @@ class Training:
     `pixels` and `held_out` are uint8 (n, 28, 28). `options` is the dict of options.json: objective, arch, dim, batch,
     iterations, learning_rate, seed, precision ('float32' or 'bfloat16'). Where they apply, also: generator_learning_rate; start,
     the iterations before a run that continues another, and critic_alone, for how many the generator then stands still;
-    penalty_images, on how many of a batch the gradient penalty is taken, and beta1, Adam's, where not the objective's; of stability.py generator_arch, generator_variant, critic_norm and critic_variant, where they differ from the objective's.
+    penalty_images, on how many of a batch the gradient penalty is taken, and beta1, Adam's, where not the objective's; of
+    stability.py generator_arch, generator_variant, critic_norm and critic_variant, where they differ from the objective's.
     """
 
     PARTS = ("generator", "critic", "average", "generator_optimizer", "critic_optimizer")  # of a checkpoint

@@ -1,7 +1,8 @@
 """Which learning rate? Short trainings of every objective with several, judged on the held-out images.
 
 The learning rate is not the papers': their trainings are ten times longer. Three settings that go with it can be tried too: the
-generator's rate, Adam's first beta, and on how many images the penalty is taken. Every run is a line of results/q4_tries.jsonl, and a table of the distances of the runs asked for is printed. Stopped, the same command goes on.
+generator's rate, Adam's first beta, and on how many images the penalty is taken. Every run is a line of
+results/q4_tries.jsonl, and a table of the distances of the runs asked for is printed. Stopped, the same command goes on.
 """
 
 import math

@@ -197,7 +197,7 @@ def test_beta1_and_penalty_images_are_used_and_recorded(trained):
     content = torch.load(trained / "settings/runs/q4_wgan_seed3/generator.pt", weights_only=True)
     for record in (content, *ledger(trained, "settings")):
         assert (record["beta1"], record["penalty_images"]) == (0, 2)
-    # One critic step, with Adam's first moment the gradient itself: the same images, another penalty.
+    # The networks hardly move: only the images that the penalty is taken on differ.
     training = load_room("training").training
     pixels = torch.randint(0, 256, (80, 28, 28), dtype=torch.uint8)
     penalties = []
