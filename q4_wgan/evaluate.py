@@ -74,7 +74,7 @@ def markdown(scores):
     return "\n".join(lines)
 
 
-def length_markdown(scores, results_dir, wanted=(1000, 2000, 4000, 8000, 12000, 16000, 20000)):
+def length_markdown(scores, results_dir, wanted=(1000, 2000, 4000, 8000, 12000, 16000, 22000)):
     """How the distance to the held-out images fell with training, from the losses that shipped, as the table in README.md."""
     lines = ["| generator iterations | " + " | ".join(f"{n:,}" for n in wanted) + " |", "|---" * (len(wanted) + 1) + "|"]
     for model, name in zip(files.MODELS, ("DCGAN", "WGAN-GP")):

@@ -144,24 +144,22 @@ def draw_comparison(generators, test, weights_dir, path):
     save(figure, path)
 
 
-def draw_film(runs, path, frames=8, columns=10):
-    """Seeds 0 to 9 as training went: one row per moment, from the grids in the run folders."""
-    most = max(min(frames, len(list((folder / "grids").glob("*.png")))) for folder in runs.values())
-    figure, panels = plt.subplots(1, 2, figsize=(11, 0.9 + 0.5 * most), layout="constrained")
-    for axes, (model, folder) in zip(panels, runs.items()):
-        grids = sorted((folder / "grids").glob("*.png"))
-        # Moments spaced evenly in the logarithm of the iteration: most happens early.
-        wanted = np.geomspace(1, len(grids), min(frames, len(grids))).round().astype(int)
-        chosen = [grids[i - 1] for i in sorted(set(wanted))]
-        strip = []
-        for file in chosen:
-            sheet = np.asarray(Image.open(file))
-            cells = [sheet[30 * (k // 8):30 * (k // 8) + 28, 30 * (k % 8):30 * (k % 8) + 28] for k in range(columns)]
-            strip.extend(torch.from_numpy(cell.copy()) for cell in cells)
-        sheet = pictures.grid(torch.stack(strip), columns=columns, scale=2).numpy()
-        axes.imshow(sheet, cmap="gray", vmin=0, vmax=255)
-        axes.set(title=f"{NAMES[model]}: seeds 0 to {columns - 1}", xticks=[], ylabel="generator iteration")
-        axes.set_yticks([28 + 60 * k for k in range(len(chosen))], [f"{int(file.stem):,}" for file in chosen])
+def draw_film(model, folder, path, frames=8, columns=10):
+    """Seeds 0 to 9 as training went: one row per moment, from the grids in the run folder."""
+    grids = sorted((folder / "grids").glob("*.png"))
+    # Moments spaced evenly in the logarithm of the iteration: most happens early.
+    wanted = np.geomspace(1, len(grids), min(frames, len(grids))).round().astype(int)
+    chosen = [grids[i - 1] for i in sorted(set(wanted))]
+    strip = []
+    for file in chosen:
+        sheet = np.asarray(Image.open(file))
+        cells = [sheet[30 * (k // 8):30 * (k // 8) + 28, 30 * (k % 8):30 * (k % 8) + 28] for k in range(columns)]
+        strip.extend(torch.from_numpy(cell.copy()) for cell in cells)
+    sheet = pictures.grid(torch.stack(strip), columns=columns, scale=2).numpy()
+    figure, axes = plt.subplots(figsize=(5.5, 0.7 + 0.46 * len(chosen)), layout="constrained")
+    axes.imshow(sheet, cmap="gray", vmin=0, vmax=255)
+    axes.set(title=f"{NAMES[model]}: seeds 0 to {columns - 1}", xticks=[], ylabel="generator iteration")
+    axes.set_yticks([28 + 60 * k for k in range(len(chosen))], [f"{int(file.stem):,}" for file in chosen])
     save(figure, path)
 
 
@@ -201,14 +199,13 @@ def main():
         draw_samples(generator, model, args.results_dir / f"q4_{model}_samples.png")
     draw_comparison(generators, test, args.weights_dir, args.results_dir / "q4_comparison.png")
     draw_neighbours(generators, training, args.results_dir / "q4_neighbours.png")
-    runs = {}
-    for options in sorted(args.results_dir.glob("runs/*/options.json")):
-        attempt = json.loads(options.read_text()).get("attempt")
-        runs.update({model: options.parent for model in files.MODELS if attempts[model] == attempt})
-    if len(runs) == len(files.MODELS):
-        draw_film({model: runs[model] for model in files.MODELS}, args.results_dir / "q4_film.png")
-    else:
-        print("q4_film.png is left as it is: it needs the run folders of both trainings in results/runs/")
+    folders = {json.loads(path.read_text()).get("attempt"): path.parent for path in args.results_dir.glob("runs/*/options.json")}
+    for model in files.MODELS:
+        path = args.results_dir / f"q4_{model}_film.png"
+        if attempts[model] in folders:
+            draw_film(model, folders[attempts[model]], path)
+        else:
+            print(f"{path} is left as it is: it needs the run folder of that training in {args.results_dir / 'runs'}")
     return 0
 
 

@@ -2,8 +2,8 @@
 
 All three have train.py's networks, batch and average; so the textbook loop (benchmark.py) differs from ours only in the way it
 computes. At the default width, narrow enough for minutes to matter, the learning rates are those of stability.py, at others
-those of train.py, and they stay constant. The clock stands still while the Frechet distance to the held-out images is taken.
-Writes results/q4_race.json and results/q4_race.png.
+those of train.py's critics, and they stay constant. The clock stands still while the Frechet distance to the held-out images is
+taken. Writes results/q4_race.json and results/q4_race.png.
 """
 
 import matplotlib
@@ -15,7 +15,7 @@ import files
 import images
 from benchmark import Textbook, processor, timed
 from stability import DIM, RATES
-from train import default_rate, rate
+from train import default_settings, rate
 from training import Judge, Training, move_average, pick_precision, shipping_generator
 
 matplotlib.use("Agg")
@@ -87,7 +87,7 @@ def main():
     judge, curves, rates = Judge(args.weights_dir, pixels, held_out, device), {}, {}
     for name in NAMES:
         objective = "wgan-gp" if name == "textbook" else name
-        rates[name] = RATES[objective] if args.dim == DIM else default_rate(objective, device)
+        rates[name] = RATES[objective] if args.dim == DIM else default_settings(objective, device)["learning_rate"]
         options = {"objective": objective, "arch": "conv", "dim": args.dim, "batch": 64, "seed": args.seed,
                    "iterations": 10**9,  # far from its end the learning rate is constant
                    "learning_rate": rates[name], "precision": pick_precision("auto", device)}

@@ -149,6 +149,17 @@ def test_readme_has_the_scores_of_the_record():
         assert f"{name} {floors['mean']:.1f} ± {floors['std']:.1f}" in (room.files.ROOT / "README.md").read_text()
 
 
+def test_the_default_training_is_the_one_that_ships():
+    room = load_room("train", "files")
+    for model in room.files.MODELS:
+        content = room.files.load_weights(room.files.ROOT / f"weights/q4_{model}.pt", model)
+        settings = room.train.default_settings(content["objective"], torch.device("cpu"))
+        assert {key: content.get(key) for key in ("learning_rate", "generator_learning_rate", "beta1", "penalty_images")} == {
+            key: settings.get(key) for key in ("learning_rate", "generator_learning_rate", "beta1", "penalty_images")}
+        assert (content["iterations"], content["batch"], content["arch"], content["dim"], content["seed"]) == (
+            room.train.SHORT, room.train.BATCH, "conv", 64, 0) and "continues" not in content
+
+
 def test_figures(trained, tmp_path, monkeypatch):
     """Every figure whose content does not need a well-trained generator."""
     room = load_room("figures", "generate", "images")
@@ -162,7 +173,7 @@ def test_figures(trained, tmp_path, monkeypatch):
     room.figures.draw_distances(losses, {"dcgan": 1.0, "wgan": 1.0}, tmp_path / "distances.png")
     room.figures.draw_samples(generators["wgan"], "wgan", tmp_path / "samples.png")
     room.figures.draw_neighbours(generators, torch.randint(0, 256, (50, 28, 28), dtype=torch.uint8), tmp_path / "neighbours.png")
-    room.figures.draw_film({model: trained / f"results/runs/q4_{model}_seed3" for model in generators}, tmp_path / "film.png")
+    room.figures.draw_film("wgan", trained / "results/runs/q4_wgan_seed3", tmp_path / "film.png")
     for name in ("losses", "distances", "samples", "neighbours", "film"):
         assert Image.open(tmp_path / f"{name}.png").size[0] > 500
     with pytest.raises(room.figures.UserError, match="missing"):

@@ -93,6 +93,7 @@ def test_continue_an_ended_run(trained, tmp_path):
     assert (content["start"], content["iterations"], content["learning_rate"], content["generator_learning_rate"]) == (
         24, 48, 3e-4, 1e-3)
     plain = more("plain", lenient=True)
+    assert "generator_learning_rate" not in json.loads((whole.with_name("plain") / "options.json").read_text())
     assert plain.returncode == 0 and not same(*(torch.load(tmp_path / f"results/runs/{name}/checkpoint.pt", weights_only=True)[
         "generator"] for name in ("plain", "whole")))
     rows = (whole / "metrics.csv").read_text().splitlines()
@@ -187,16 +188,22 @@ def test_resnet_and_clipping_train(trained, tmp_path):
     assert (tmp_path / "weights/q4_wgan_clip_resnet.pt").exists()
 
 
-def test_beta1_and_penalty_images_are_used_and_recorded(trained):
-    done = train(trained, "settings", "--beta1", "0", "--penalty-images", "2", lenient=True)
+def test_settings_are_used_and_recorded(trained):
+    done = train(trained, "settings", "--beta1", "0.5", "--penalty-images", "2", "--lr", "1e-3", lenient=True)
     assert done.returncode == 0, done.stderr
-    checkpoints = [torch.load(trained / folder / "runs/q4_wgan_seed3/checkpoint.pt", weights_only=True) for folder in ("results", "settings")]
-    for name in ("generator", "critic"):
-        betas = [c[f"{name}_optimizer"]["param_groups"][0]["betas"] for c in checkpoints]
-        assert betas == [(0.5, 0.9), (0.0, 0.9)]
+    found = []
+    for folder in ("results", "settings"):  # a CPU's defaults, and those given: one rate is for both networks
+        checkpoint = torch.load(trained / folder / "runs/q4_wgan_seed3/checkpoint.pt", weights_only=True)
+        groups = [checkpoint[f"{name}_optimizer"]["param_groups"][0] for name in ("critic", "generator")]
+        left = 1 / 24  # of the learning rate, at the last iteration
+        found.append([(pytest.approx(group["lr"] / left), group["betas"]) for group in groups])
+        options = json.loads((trained / folder / "runs/q4_wgan_seed3/options.json").read_text())
+        found[-1].append(options["penalty_images"])
+    assert found == [[(8e-4, (0.0, 0.9)), (3e-3, (0.0, 0.9)), 8], [(1e-3, (0.5, 0.9)), (1e-3, (0.5, 0.9)), 2]]
     content = torch.load(trained / "settings/runs/q4_wgan_seed3/generator.pt", weights_only=True)
     for record in (content, *ledger(trained, "settings")):
-        assert (record["beta1"], record["penalty_images"]) == (0, 2)
+        assert (record["learning_rate"], record["beta1"], record["penalty_images"]) == (1e-3, 0.5, 2)
+        assert "generator_learning_rate" not in record
     # The networks hardly move: only the images that the penalty is taken on differ.
     training = load_room("training").training
     pixels = torch.randint(0, 256, (80, 28, 28), dtype=torch.uint8)

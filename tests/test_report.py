@@ -60,7 +60,7 @@ def results(tmp_path):
             "median_distance_to_nearest_training")
     write("q4_scores.json", {
         "real": {"images": 10000, "floor": 0.5, "precision": 0.8, "recall": 0.8, "median_distance_test_to_nearest_training": 4.5},
-        **{model: {"training": {"objective": objective, "arch": "conv", "dim": 64, "batch": 64, "learning_rate": 2e-4, "iterations": 9000, "seconds": 600, "floor": 0.5,
+        **{model: {"training": {"objective": objective, "arch": "conv", "dim": 64, "batch": 64, "learning_rate": 2e-4, "beta1": 0.0, "penalty_images": 16, "iterations": 9000, "seconds": 600, "floor": 0.5,
                                 "attempt": {"dcgan": "d2", "wgan": "w3"}[model]},
                    **{key: {"mean": mean, "std": 0.25, "n": 5} for key in keys}}
            for model, objective, mean in (("dcgan", "dcgan", 7.12), ("wgan", "wgan-gp", 5.53))}})
