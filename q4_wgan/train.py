@@ -51,9 +51,9 @@ def settings(args, objective, device):
     given = {"learning_rate": args.lr, "generator_learning_rate": args.generator_lr, "beta1": args.beta1,
              "penalty_images": args.penalty_images}
     given = {key: value for key, value in given.items() if value is not None}
-    default = default_settings(objective, device)
     if args.continue_run:
-        return {"learning_rate": default["learning_rate"], **given}
+        return given
+    default = default_settings(objective, device)
     if args.lr:
         default.pop("generator_learning_rate", None)  # one rate given: for both networks
     if "penalty_images" in default:
