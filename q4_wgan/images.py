@@ -1,120 +1,172 @@
-"""Fashion-MNIST as uint8 tensors in memory, from the first of four places that has it, with its SHA-256 checked.
+"""Images of 28x28 pixels in ten classes, as uint8 tensors in memory: Fashion-MNIST, MNIST, or a set of the user's own.
 
-1. --data-dir, in torchvision's layout (FashionMNIST/raw/...);  2. the operating system's copy, which Debian's and
-Ubuntu's package dataset-fashion-mnist installs;  3. torchvision's download;  4. that Debian package, fetched and unpacked
-without root.  q3_vae_m1/ has the same loader: the rooms share no code, on purpose.
+They are looked for in this order:
+  1. --data-dir in torchvision's layout: FashionMNIST/raw, MNIST/raw, or NAME/raw for --dataset NAME, each with four idx
+     files, plain or .gz;
+  2. the operating system's copy (Debian's and Ubuntu's package dataset-fashion-mnist);
+  3. torchvision's download;
+  4. Debian's archive: `apt-get download` and `dpkg-deb -x`, which need no root.
+The SHA-256 of the two known sets is checked. A file that is there is never written over.
+
+The same bytes stand in q3_vae_m1/ and q4_wgan/ (a test compares them), so that each folder is complete in itself.
 """
 
 import gzip
 import hashlib
+import math
 import subprocess
 import tempfile
+import zlib
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
-from files import UserError, write_atomic
+from .command import UserError, read, write
 
-CLASSES = ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
-RAW = Path("FashionMNIST/raw")
-SYSTEM = Path("/usr/share/datasets/fashion-mnist")
-PACKAGE = "dataset-fashion-mnist"
-SHA256 = {
-    "train-images-idx3-ubyte": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
-    "train-labels-idx1-ubyte": "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
-    "t10k-images-idx3-ubyte": "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
-    "t10k-labels-idx1-ubyte": "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
+FOLDERS = {"fashion": "FashionMNIST", "mnist": "MNIST"}  # any other data set has the folder of its name
+TITLES = {"fashion": "Fashion-MNIST", "mnist": "MNIST"}
+FASHION = ("T-shirt", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
+FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
+SHA256 = {  # of the unpacked FILES
+    "fashion": ("c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
+                "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
+                "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
+                "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34"),
+    "mnist": ("ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+              "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+              "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+              "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2"),
 }
+SYSTEM_COPY = Path("/usr/share/datasets/fashion-mnist")
+PACKAGE = "dataset-fashion-mnist"
 
 
-def read_folder(folder):
-    """{name: raw bytes} of the four files in `folder`, plain or .gz. Raises FileNotFoundError, or UserError (checksum)."""
-    content = {}
-    for name, expected in SHA256.items():
-        path = folder / name
-        if path.is_file():
-            content[name] = path.read_bytes()
-        else:
-            path = folder / f"{name}.gz"
+class Images(NamedTuple):
+    """A data set: pixels uint8 (n, 28, 28) in 0..255, labels int64 (n,) in 0..9."""
+
+    train: torch.Tensor
+    train_labels: torch.Tensor
+    validation: torch.Tensor  # the last sixth of the training images: 10,000 of 60,000
+    validation_labels: torch.Tensor
+    test: torch.Tensor
+    test_labels: torch.Tensor
+
+
+def class_names(dataset):
+    return FASHION if dataset == "fashion" else tuple("0123456789")
+
+
+def title(dataset):
+    return TITLES.get(dataset, dataset)
+
+
+def load(dataset, data_dir):
+    """The Images of 'fashion', 'mnist' or the user's own NAME. Raises UserError that says how to get them."""
+    folder = Path(data_dir) / FOLDERS.get(dataset, dataset) / "raw"
+    contents = read_folder(folder, dataset)
+    if contents is None and dataset == "fashion":
+        contents = read_folder(SYSTEM_COPY, dataset)
+    if contents is None:
+        contents = fetch(dataset, folder)
+    pixels, labels, test, test_labels = contents
+    split = len(pixels) - len(pixels) // 6
+    return Images(pixels[:split], labels[:split], pixels[split:], labels[split:], test, test_labels)
+
+
+def read_folder(folder, dataset):
+    """The tensors of FILES in `folder`, or None where one is absent. Raises UserError for a file that is not right."""
+    found = [next((p for p in (folder / name, folder / f"{name}.gz") if p.is_file()), None) for name in FILES]
+    if None in found:
+        return None
+    contents = []
+    for path, digest in zip(found, SHA256.get(dataset, (None,) * 4)):
+        data = read(path)
+        if path.suffix == ".gz":
             try:
-                content[name] = gzip.decompress(path.read_bytes())
-            except (gzip.BadGzipFile, EOFError):
-                raise UserError(f"{path}: damaged gzip file; delete it to have it fetched again") from None
-        if hashlib.sha256(content[name]).hexdigest() != expected:
-            raise UserError(f"{path}: refused, its SHA-256 is not that of Fashion-MNIST; delete it to have it fetched again")
-    return content
+                data = gzip.decompress(data)
+            except (OSError, EOFError, zlib.error):
+                raise UserError(f"{path}: a damaged gzip file") from None
+        if digest and hashlib.sha256(data).hexdigest() != digest:
+            raise UserError(f"{path}: not the published file of {title(dataset)}, its SHA-256 differs; move it away to "
+                            "fetch that one, or put a set of your own into another folder (--dataset NAME)")
+        contents.append(parse(data, path))
+    for images, labels, path in zip(contents[::2], contents[1::2], found[1::2]):
+        if len(images) != len(labels):
+            raise UserError(f"{path}: {len(labels)} labels for {len(images)} images")
+    return contents
 
 
-def from_torchvision():
-    from torchvision.datasets import FashionMNIST  # slow to import, and needed by nobody who has the files
-
-    with tempfile.TemporaryDirectory() as folder:
-        FashionMNIST(folder, download=True)
-        return read_folder(Path(folder) / RAW)
-
-
-def from_debian():
-    with tempfile.TemporaryDirectory() as folder:
-        def run(*command):
-            subprocess.run(command, cwd=folder, check=True, capture_output=True, timeout=300)
-        try:
-            run("apt-get", "download", PACKAGE)
-        except subprocess.CalledProcessError:  # empty package lists: refresh them if we may, and try once more
-            run("apt-get", "update")
-            run("apt-get", "download", PACKAGE)
-        run("dpkg-deb", "-x", str(next(Path(folder).glob("*.deb"))), "unpacked")
-        return read_folder(Path(folder) / "unpacked" / SYSTEM.relative_to("/"))
+def parse(data, path):
+    """An idx file: uint8 images (n, 28, 28) or int64 labels (n,), as its name says. Raises UserError."""
+    images = "idx3" in path.name
+    header, magic = (16, b"\0\0\x08\x03") if images else (8, b"\0\0\x08\x01")
+    sizes = [int.from_bytes(data[i:i + 4], "big") for i in range(4, header, 4)]
+    if data[:4] != magic or not sizes[0] or len(data) != header + math.prod(sizes):
+        raise UserError(f"{path}: not an idx file of {'images' if images else 'labels'} in bytes")
+    if images and sizes[1:] != [28, 28]:
+        raise UserError(f"{path}: images of {sizes[1]}x{sizes[2]} pixels; they must have 28x28")
+    content = torch.frombuffer(bytearray(data), dtype=torch.uint8)[header:].clone()
+    if not images and content.max() > 9:
+        raise UserError(f"{path}: a label {content.max()}; classes are 0 to 9")
+    return content.view(-1, 28, 28) if images else content.long()
 
 
-def find(data_dir):
-    """The four raw files as bytes. What had to be fetched is kept in `data_dir` where that can be written."""
-    for folder in (data_dir / RAW, SYSTEM):
-        try:
-            return read_folder(folder)
-        except FileNotFoundError:
-            pass  # not here; a file that is here and wrong is refused by name instead
-    print("Fashion-MNIST is not on this machine: fetching it", flush=True)
-    for fetch in (from_torchvision, from_debian):
-        try:
-            content = fetch()
-        except Exception:  # no network, no apt, a refused download: the next way may work
-            continue
-        try:
-            for name, data in content.items():
-                write_atomic(data_dir / RAW / name, lambda file, data=data: file.write(data))
-        except OSError:
-            pass  # a read-only data folder: use the images from memory
-        return content
-    raise UserError(f"no Fashion-MNIST images: put the four raw files into {data_dir / RAW}, or install the Debian/Ubuntu "
-                    f"package {PACKAGE}, or allow torchvision's download or `apt-get download {PACKAGE}`")
+# ---- fetching ------------------------------------------------------------------------------------
+
+def fetch(dataset, folder):
+    """The tensors of a published set from the network, kept in `folder` where that can be written."""
+    ways = {"torchvision's download": from_torchvision, f"Debian's package {PACKAGE}": from_debian}
+    if dataset != "fashion":
+        del ways[f"Debian's package {PACKAGE}"]  # which holds Fashion-MNIST alone
+    reasons = []
+    for way, get in ways.items() if dataset in FOLDERS else ():
+        print(f"{title(dataset)} is not in {folder}: trying {way}", flush=True)
+        with tempfile.TemporaryDirectory() as scratch:
+            try:
+                source = get(dataset, Path(scratch))
+                contents = read_folder(source, dataset)
+                if contents is None:
+                    raise FileNotFoundError(f"it lacks one of {', '.join(FILES)}")
+            except Exception as error:  # no network, no apt, no room, a refused file: the next way may do
+                reason = (getattr(error, "stderr", None) or b"").decode(errors="replace") or str(error)
+                reasons.append(f"{way} failed ({' '.join(reason.split()) or type(error).__name__})")
+                continue
+            keep(source, folder)
+            return contents
+    hint = f", or install the Debian/Ubuntu package {PACKAGE}" if dataset == "fashion" else ""
+    missing = f"no images of {title(dataset)}: put {', '.join(FILES)} (plain or .gz) into {folder}{hint}"
+    raise UserError("; ".join([missing, *reasons]))
 
 
-def load(data_dir):
-    """((images, labels) of training, (images, labels) of test).
-
-    images: uint8 (n, 28, 28), 0 to 255; labels: int64 (n,), 0 to 9; n is 60,000 and 10,000.
-    """
-    content = find(Path(data_dir))
-
-    def tensors(part):
-        images, labels = (torch.frombuffer(bytearray(content[f"{part}-{kind}-ubyte"]), dtype=torch.uint8)
-                          for kind in ("images-idx3", "labels-idx1"))
-        return images[16:].view(-1, 28, 28).clone(), labels[8:].long()  # 16 and 8 bytes of idx header
-
-    return tensors("train"), tensors("t10k")
+def keep(source, folder):
+    """Copy what was fetched, but for files that are there already. A read-only folder is no error."""
+    for path in source.iterdir():
+        if path.name.removesuffix(".gz") in FILES and not (folder / path.name).exists():
+            try:
+                write(folder / path.name, path.read_bytes())
+            except UserError as error:
+                print(f"the images are not kept: {error}", flush=True)
+                return
 
 
-def split(images):
-    """(training part, held-out part): the last sixth, 10,000 of the 60,000 training images, is held out."""
-    held_out = len(images) // 6
-    return images[:-held_out], images[-held_out:]
+def from_torchvision(dataset, scratch):
+    import torchvision.datasets  # slow to import, and needed only here
+
+    getattr(torchvision.datasets, FOLDERS[dataset])(root=str(scratch), download=True)
+    return scratch / FOLDERS[dataset] / "raw"
 
 
-def to_float(pixels):
-    """uint8 (n, 28, 28) in 0..255 -> float32 (n, 1, 28, 28) in [-1, 1], the range of the generator's tanh."""
-    return pixels.float().div_(127.5).sub_(1).unsqueeze(1)
+def from_debian(dataset, scratch):
+    def run(*words):
+        subprocess.run(words, cwd=scratch, check=True, capture_output=True, timeout=300)
 
-
-def to_pixels(x):
-    """float (n, 1, 28, 28) in [-1, 1] -> uint8 (n, 28, 28), rounded."""
-    return x.float().add(1).mul_(127.5).round_().clamp_(0, 255).to(torch.uint8).squeeze(1)
+    scratch.chmod(0o755)  # apt gives up its privileges for the download
+    try:
+        run("apt-get", "download", PACKAGE)
+    except subprocess.CalledProcessError:  # the package lists may be empty
+        run("apt-get", "update")
+        run("apt-get", "download", PACKAGE)
+    [package] = scratch.glob("*.deb")
+    run("dpkg-deb", "-x", str(package), "unpacked")
+    return scratch / "unpacked" / SYSTEM_COPY.relative_to("/")
