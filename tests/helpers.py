@@ -20,7 +20,8 @@ processes = multiprocessing.get_context("forkserver" if "forkserver" in methods 
 if hasattr(processes, "set_forkserver_preload"):
     processes.set_forkserver_preload([
         "torch._dynamo", "torch.optim.swa_utils", "torchvision", "sklearn.svm", "sklearn.neighbors", "scipy.stats",
-        "sklearn.decomposition", "sklearn.manifold", "matplotlib.pyplot", "joblib", "PIL.Image", "tqdm", "filelock", "pytest"])
+        "sklearn.decomposition", "sklearn.manifold", "matplotlib.pyplot", "joblib", "PIL.Image", "tqdm", "filelock",
+        "pytest"])
 
 
 def die():
