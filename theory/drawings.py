@@ -1,4 +1,4 @@
-"""Drawings for GAN Lab's canvas, and how well generated points cover them.
+"""Drawings for GAN Lab's canvas, how well generated points cover them, and when a run counts as converged.
 
 Coordinates are those of the page's plot: the unit square, y upwards.
 """
@@ -13,13 +13,17 @@ PEN_SIGMA = 0.02
 REACH = 2 * PEN_SIGMA
 GRID_CELLS = 30  # the page's own grid for its KL and JS graphs
 
-# "Converged", fixed before the counted runs: each of the last CHECKS_IN_A_ROW measurements (one every
-# MEASURE_EVERY epochs) keeps all three limits.
-MIN_PRECISION = 0.90
-MIN_COVERAGE = 0.90
-MAX_W1 = 0.05
-CHECKS_IN_A_ROW = 3
+# The criterion, fixed before the runs that it judges. It is read every MEASURE_EVERY epochs.
 MEASURE_EVERY = 500
+CRITERION = {
+    # The samples match: each of the last `in_a_row` measurements keeps all three limits.
+    "reach": REACH, "min_precision": 0.90, "min_coverage": 0.90, "max_w1": 0.05, "in_a_row": 3,
+    "every_epochs": MEASURE_EVERY,
+    # The gradients have vanished: their median length is at most this part of that at the first measurement.
+    "max_gradient_ratio": 0.2,
+    # The page's KL and JS (bits) are flat over the last epochs: the means of the two halves differ by less, and so
+    # do the ends of the straight line through all their points.
+    "flat_epochs": 2000, "max_kl_change": 0.05, "max_js_change": 0.02}
 
 
 def _arc(centre, radius, start, stop):
@@ -35,27 +39,10 @@ def _heart():
     return [np.stack([0.5 + x / 55, 0.52 + y / 55], axis=1)]
 
 
-def _eight():
-    t = np.linspace(0, 2 * np.pi, 400)
-    return [np.stack([0.5 + 0.32 * np.sin(t), 0.5 + 0.24 * np.sin(2 * t)], axis=1)]
-
-
-def _spiral():
-    t = np.linspace(0.15, 1, 400)
-    angle = 3.5 * np.pi * t
-    return [np.stack([0.5 + 0.34 * t * np.cos(angle), 0.5 + 0.34 * t * np.sin(angle)], axis=1)]
-
-
 DRAWINGS = {
     "smile": lambda: [_arc((0.5, 0.62), 0.32, 190, 350)],
     "heart": _heart,
-    "eight": _eight,
-    "spiral": _spiral,
-    # Two interleaved arcs that do not touch.
-    "moons": lambda: [_arc((0.38, 0.48), 0.24, 0, 180), _arc((0.62, 0.55), 0.24, 180, 360)],
-    # A smile with two eyes: three pieces.
-    "face": lambda: [_arc((0.5, 0.56), 0.30, 200, 340),
-                     np.array([[0.38, 0.62], [0.38, 0.76]]), np.array([[0.62, 0.62], [0.62, 0.76]])],
+    "moons": lambda: [_arc((0.38, 0.48), 0.24, 0, 180), _arc((0.62, 0.55), 0.24, 180, 360)],  # two arcs, interleaved
 }
 PRESETS = ("line", "gaussians", "ring", "disjoint")
 
@@ -78,8 +65,7 @@ def strokes(name, points=400):
 def grid_js(real, generated, cells=GRID_CELLS):
     """Jensen-Shannon divergence in bits (0 to 1) of two point sets (n, 2) on a grid over the unit square.
 
-    Points outside are counted in the border cells. It is the quantity the page's JS graph
-    means to show, over all samples given.
+    Points outside are counted in the border cells. It is what the page's JS graph means to show, over all samples.
     """
     def histogram(points):
         index = np.clip((np.asarray(points) * cells).astype(int), 0, cells - 1)
@@ -103,8 +89,8 @@ def wasserstein(a, b):
 def measure(real, generated, n=500):
     """How well generated points (at least n, 2) match real ones (at least 2n, 2), from the first n of each.
 
-    precision: share of generated points within REACH of a real one; coverage: share of real points within REACH
-    of a generated one; w1: Wasserstein-1; w1_floor: the same between two disjoint sets of real points; js: see
+    precision: part of the generated points within REACH of a real one; coverage: part of the real points within
+    REACH of a generated one; w1: Wasserstein-1; w1_real: the same between two disjoint sets of real points; js: see
     grid_js, over all points given.
     """
     real, generated = np.asarray(real, float), np.asarray(generated, float)
@@ -113,21 +99,41 @@ def measure(real, generated, n=500):
         "precision": (cKDTree(a).query(b)[0] <= REACH).mean(),
         "coverage": (cKDTree(b).query(a)[0] <= REACH).mean(),
         "w1": wasserstein(a, b),
-        "w1_floor": wasserstein(a, more),
+        "w1_real": wasserstein(a, more),
         "js": grid_js(real, generated),
     }
     return {key: round(float(value), 4) for key, value in values.items()}
 
 
-def worst(measures):
-    """What the criterion judges: the worst of the last CHECKS_IN_A_ROW measurements, given in the order they were taken."""
-    last = measures[-CHECKS_IN_A_ROW:]
-    return {"precision": min(m["precision"] for m in last), "coverage": min(m["coverage"] for m in last), "w1": max(m["w1"] for m in last)}
+def change(points, epochs=CRITERION["flat_epochs"]):
+    """How far a curve [[epoch, value or None], ...] rose or fell over its last `epochs`; None if it is shorter.
+
+    The larger of two: the difference of the means of the two halves, and that of the ends of the line fitted to all.
+    """
+    at, values = np.array([point for point in points if point[1] is not None], float).reshape(-1, 2).T
+    if not len(at) or at[-1] < epochs:
+        return None
+    late = at > at[-1] - epochs
+    at, values = at[late], values[late]
+    second = at > at[-1] - epochs / 2
+    halves = values[second].mean() - values[~second].mean()
+    return round(float(max(abs(halves), abs(np.polyfit(at, values, 1)[0]) * epochs)), 4)
 
 
-def converged(measures):
-    """The criterion above, on the measurements of a run so far."""
-    if len(measures) < CHECKS_IN_A_ROW:
-        return False
-    bad = worst(measures)
-    return bad["precision"] >= MIN_PRECISION and bad["coverage"] >= MIN_COVERAGE and bad["w1"] <= MAX_W1
+def verdict(measures, histories):
+    """What the criterion looks at, and the outcome: "converged", "samples match" (but not the rest) or "not converged".
+
+    measures: one a MEASURE_EVERY epochs, with "gradient", the median length at the fake samples; histories: the
+    page's curves. Of precision, coverage and w1 the worst of the last measurements counts.
+    """
+    last = measures[-CRITERION["in_a_row"]:]
+    seen = {"precision": min(m["precision"] for m in last), "coverage": min(m["coverage"] for m in last),
+            "w1": max(m["w1"] for m in last),
+            "gradient_ratio": round(measures[-1]["gradient"] / measures[0]["gradient"], 4),
+            "kl_change": change(histories["kl"]), "js_change": change(histories["js"])}
+    match = (len(last) == CRITERION["in_a_row"] and seen["precision"] >= CRITERION["min_precision"]
+             and seen["coverage"] >= CRITERION["min_coverage"] and seen["w1"] <= CRITERION["max_w1"])
+    calm = (seen["gradient_ratio"] <= CRITERION["max_gradient_ratio"]
+            and all(seen[f"{name}_change"] is not None and seen[f"{name}_change"] < CRITERION[f"max_{name}_change"]
+                    for name in ("kl", "js")))
+    return seen, "converged" if match and calm else "samples match" if match else "not converged"

@@ -5,18 +5,11 @@ KL = infinity both ways, JS = log 2, W = |theta|; all three are 0 at theta = 0. 
   transport()  W of samples by optimal assignment against |theta|;
   blurred()    KL, JS and their gradients in theta on a grid, both segments blurred by N(0, sigma^2), sigma -> 0;
   networks()   a discriminator and a critic with gradient penalty trained on P and Q: the gradient at points of Q.
-Writes results/q1_distances.png and .json; some 15 seconds on one CPU core.
+Writes results/q1/distances.png and .json; some 15 seconds on one CPU core.
 """
-import argparse
-import json
-import os
 import sys
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -25,7 +18,10 @@ from scipy.spatial.distance import cdist
 from scipy.special import log_ndtr
 from tqdm import tqdm
 
-ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the repository, wherever the script is started
+from theory import plots
+from theory.command import Parser, add_folders, as_json, check_writable, number, run_main, seed, write
+
 THETAS = (0.0, 0.1, 0.25, 0.5, 0.75, 1.0)
 SIGMAS = (0.2, 0.1, 0.05, 0.02, 0.01)
 PENALTY = 10.0  # lambda of Gulrajani et al. 2017, Algorithm 1
@@ -123,8 +119,8 @@ def networks(thetas, repeats, steps, seed, bar, batch=64):
     def signals():
         logits = discriminator(points)
         slope = input_gradient(logits, points)
-        share = torch.sigmoid(logits.detach())[..., None]
-        return {"minimax": share * slope, "non_saturating": (1 - share) * slope,
+        d_at_q = torch.sigmoid(logits.detach())[..., None]
+        return {"minimax": d_at_q * slope, "non_saturating": (1 - d_at_q) * slope,
                 "critic": input_gradient(critic(points), points)}
 
     watched = sorted({round(s) for s in np.geomspace(1, steps, 30)})
@@ -165,105 +161,58 @@ def networks(thetas, repeats, steps, seed, bar, batch=64):
     return records, {name: final[name][:, 0].numpy() for name in final}
 
 
-def draw(result, fields, path):
-    figure, axes = plt.subplots(3, 3, figsize=(9, 8.2), layout="constrained")
-    theta = [row["theta"] for row in result["transport"]]
-    axis = axes[0, 0]
-    axis.plot([0, 1], [0, 1], "k-", lw=0.8, label=r"closed form $|\theta|$")
-    axis.errorbar(theta, [r["mean"] for r in result["transport"]], [r["std"] for r in result["transport"]],
-                  fmt="o", ms=4, color="tab:green", label="optimal assignment")
-    axis.set(title="Wasserstein distance", xlabel=r"$\theta$", ylabel="$W(P,Q)$")
-    axis.legend(fontsize=8)
-    colours = plt.cm.viridis(np.linspace(0, 0.85, len(SIGMAS)))
-    fine = np.array(result["curves"]["theta"])
-    for colour, sigma, js, slope in zip(colours, SIGMAS, result["curves"]["js"], result["curves"]["slope"]):
-        axes[0, 1].plot(fine, js, color=colour, label=rf"$\sigma={sigma}$")
-        axes[0, 2].semilogy(fine, np.maximum(slope, 1e-12), color=colour)
-    axes[0, 1].axhline(np.log(2), color="k", ls=":", lw=1, label=r"$\log 2$")
-    axes[0, 1].set(title="JS of the blurred segments", xlabel=r"$\theta$", ylabel="nats")
-    axes[0, 1].legend(fontsize=7.5, loc="lower right")
-    axes[0, 2].axhline(1, color="tab:green", lw=1.2, label=r"$\partial W/\partial\theta=1$")
-    axes[0, 2].set(title=r"$\partial$JS$/\partial\theta$, blurred", xlabel=r"$\theta$", ylim=(1e-9, 1e2))
-    axes[0, 2].legend(fontsize=8, loc="upper right")
-    records = {r["theta"]: (i, r) for i, r in enumerate(result["networks"])}
-    for row, (name, title) in enumerate((("minimax", r"discriminator, $\log(1-D)$"), ("critic", "critic")), start=1):
-        for axis, shown in zip(axes[row], SHOWN):
-            index, record = records[shown]
-            axis.plot([0, 0], [0, 1], color="tab:green", lw=3, label="$P$")
-            axis.plot([shown, shown], [0, 1], color="tab:purple", lw=3, label="$Q$")
-            field = fields[name][index] * 0.2  # the same scale in both rows: length 1 is drawn as 0.2
-            axis.quiver(np.full(11, shown), np.linspace(0, 1, 11), *field[::2].T, angles="xy", scale_units="xy", scale=1,
-                        color="k", width=0.008, zorder=3)
-            axis.set(xlim=(-0.35, 1.35), ylim=(-0.15, 1.35), xlabel="$x$", ylabel="$y$", yticks=[0, 0.5, 1],
-                     title=rf"{title}, $\theta={shown:g}$" + f"\nmedian length {record[name]['median_length']:.2g}")
-            axis.title.set_fontsize(10)
-            axis.legend(fontsize=8, loc="upper center", ncol=2)
-    for name, style, label in (("minimax", "-", r"$\log(1-D)$"), ("non_saturating", "--", r"$-\log D$"), ("critic", "-", "critic")):
-        colour = "tab:green" if name == "critic" else "tab:red"
-        axes[1, 2].loglog(records[1.0][1]["watched_steps"], records[1.0][1][name]["history"], style, color=colour, label=label)
-        axes[2, 2].semilogy([r["theta"] for r in result["networks"]], [r[name]["median_length"] for r in result["networks"]],
-                            "o" + style, ms=4, color=colour, label=label)
-    axes[1, 2].set(title=r"gradient at $Q$, $\theta=1$", xlabel="training step", ylabel="length")
-    axes[2, 2].set(title="after training", xlabel=r"$\theta$", ylabel=r"length at $Q$")
-    for axis in axes[1:, 2]:
-        axis.legend(fontsize=8)
-    for axis in (*axes[0], *axes[1:, 2]):
-        axis.grid(alpha=0.25)
-    temporary = path.with_name(path.stem + ".tmp.png")
-    figure.savefig(temporary, dpi=150)
-    plt.close(figure)
-    os.replace(temporary, path)
+def parse():
+    parser = Parser(description=__doc__, epilog="""examples:
+  python theory/q1_distances.py
+  python theory/q1_distances.py --steps 200 --samples 100 --results-dir trial/""")
+    parser.add_argument("--seed", type=seed, default=0, help="seeds samples and networks (default %(default)s)")
+    parser.add_argument("--steps", type=number(int, 1, 100_000), default=1000,
+                        help="training steps of the networks (default %(default)s)")
+    parser.add_argument("--samples", type=number(int, 1, 5000), default=1000,
+                        help="points of each segment in the assignment (default %(default)s)")
+    parser.add_argument("--repeats", type=number(int, 2, 100), default=3,
+                        help="samples drawn, and networks trained, per theta (default %(default)s)")
+    add_folders(parser, "results")
+    return parser.parse_args()
 
 
-def parse(argv=None):
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="examples:\n  python theory/q1_distances.py\n  python theory/q1_distances.py --steps 200 --samples 100 --results-dir trial/")
-    parser.add_argument("--seed", type=int, default=0, help="seeds samples and networks (default %(default)s)")
-    parser.add_argument("--steps", type=int, default=1000, help="training steps of the networks (default %(default)s)")
-    parser.add_argument("--samples", type=int, default=1000, help="points of each segment in the assignment (default %(default)s)")
-    parser.add_argument("--repeats", type=int, default=3, help="samples drawn, and networks trained, per theta (default %(default)s)")
-    parser.add_argument("--results-dir", type=Path, default=ROOT / "results", help="where the picture and the numbers go (default: results/)")
-    args = parser.parse_args(argv)
-    if args.steps < 1 or args.samples < 1 or args.repeats < 2 or args.seed < 0:
-        parser.error("--steps and --samples must be at least 1, --repeats at least 2, --seed not negative")
-    return args
+def blurred_table(bar):
+    """Rows of `blurred` against its closed forms for every theta and sigma, and the curves of the picture."""
+    fine = np.concatenate([np.linspace(0, 0.12, 25), np.linspace(0.14, 1, 36)])
+    rows, curves = [], {"theta": fine.tolist(), "js": [], "slope": []}
+    for sigma in SIGMAS:
+        line = np.array([blurred(theta, sigma) for theta in fine])
+        curves["js"].append(line[:, 1].tolist())
+        curves["slope"].append(line[:, 2].tolist())
+        for theta in THETAS:
+            kl, js, slope = blurred(theta, sigma)
+            rows.append({"theta": theta, "sigma": sigma, "kl": kl, "kl_closed_form": theta**2 / (2 * sigma**2),
+                         "js": js, "js_gap_to_log2": float(np.log(2)) - js, "js_slope": slope, "w": theta,
+                         "w_slope": 1.0})
+        bar.update()
+    return rows, curves
 
 
 def main():
     args = parse()
+    folder = args.results_dir / "q1"
+    check_writable(folder)
     torch.set_num_threads(1)  # networks this small only wait for one another
-    thetas = THETAS[1:]  # at theta = 0 there is nothing to tell apart
-    try:
-        args.results_dir.mkdir(parents=True, exist_ok=True)
-        bar = tqdm(total=len(THETAS) * args.repeats + len(SIGMAS) + args.steps, desc="question 1", dynamic_ncols=True)
+    steps = len(THETAS) * args.repeats + len(SIGMAS) + args.steps
+    with tqdm(total=steps, desc="question 1", dynamic_ncols=True) as bar:
         rows = transport(args.samples, args.repeats, np.random.default_rng(args.seed), bar)
-        fine = np.concatenate([np.linspace(0, 0.12, 25), np.linspace(0.14, 1, 36)])
-        grid, curves = [], {"theta": fine.tolist(), "js": [], "slope": []}
-        for sigma in SIGMAS:
-            line = np.array([blurred(theta, sigma) for theta in fine])
-            curves["js"].append(line[:, 1].tolist())
-            curves["slope"].append(line[:, 2].tolist())
-            for theta in THETAS:
-                kl, js, slope = blurred(theta, sigma)
-                grid.append({"theta": theta, "sigma": sigma, "kl": kl, "kl_closed_form": theta**2 / (2 * sigma**2), "js": js,
-                             "js_gap_to_log2": float(np.log(2)) - js, "js_slope": slope, "w": theta, "w_slope": 1.0})
-            bar.update()
-        records, fields = networks(thetas, args.repeats, args.steps, args.seed, bar)
-        bar.close()
-        result = {"seed": args.seed, "log2": float(np.log(2)), "transport": rows, "blurred": grid, "networks": records, "curves": curves}
-        draw(result, fields, args.results_dir / "q1_distances.png")
-        del result["curves"]  # hundreds of numbers that only the picture needs
-        temporary = args.results_dir / "q1_distances.json.tmp"
-        temporary.write_text(json.dumps(result, indent=1) + "\n")
-        os.replace(temporary, args.results_dir / "q1_distances.json")
-    except OSError as error:
-        print(f"q1_distances.py: cannot write to {args.results_dir}: {error.strerror}", file=sys.stderr)
-        sys.exit(2)
-    print(f"W by assignment at theta = 1: {rows[-1]['mean']:.4f}; JS at theta = 1, sigma = {SIGMAS[-1]}: {grid[-1]['js']:.6f} (log 2 = {np.log(2):.6f})")
-    print(f"gradient at Q, theta = 1: discriminator {records[-1]['minimax']['median_length']:.2e}, critic {records[-1]['critic']['median_length']:.3f}")
-    print(f"saved {args.results_dir / 'q1_distances.png'} and .json")
+        grid, curves = blurred_table(bar)
+        # at theta = 0 there is nothing to tell apart
+        records, fields = networks(THETAS[1:], args.repeats, args.steps, args.seed, bar)
+    result = {"seed": args.seed, "log2": float(np.log(2)), "transport": rows, "blurred": grid, "networks": records}
+    write(folder / "distances.png", plots.distances(result | {"curves": curves}, fields, SIGMAS, SHOWN))
+    write(folder / "distances.json", as_json(result))
+    print(f"W by assignment at theta = 1: {rows[-1]['mean']:.4f}; "
+          f"JS at theta = 1, sigma = {SIGMAS[-1]}: {grid[-1]['js']:.6f} (log 2 = {np.log(2):.6f})")
+    print(f"gradient at Q, theta = 1: discriminator {records[-1]['minimax']['median_length']:.2e}, "
+          f"critic {records[-1]['critic']['median_length']:.3f}")
+    print(f"saved {folder / 'distances.png'} and .json")
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

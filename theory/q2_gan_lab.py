@@ -1,129 +1,101 @@
-"""Question 2: train the real GAN Lab page in a headless browser on a drawing, and keep what it shows.
+"""Question 2: the real GAN Lab page, trained in a headless browser on a drawing, with what it shows.
 
-Every run, good or bad, is kept in results/runs/q2_NAME/ and counted in results/q2_gan_lab.json. A run that
-meets the convergence criterion of drawings.py becomes results/q2_gan_lab.png with its stages; one that does
-not becomes results/q2_gan_lab_failed.png. --publish NAME shows another run in its place, without a browser.
+Every finished run, good or bad, is kept in results/runs/q2_NAME/ and counted in results/q2/gan_lab.json with its
+outcome by the criterion of drawings.py. A run takes 3 to 10 minutes of one core. --publish NAME shows a run in results/q2/,
+without a browser: a converged one as gan_lab.png, one whose samples match but whose gradients or curves do not rest
+as gan_lab_hard.png, any other as gan_lab_failed.png.
 
 Needed by this script alone: `pip install playwright` and a Chromium (Debian: `apt-get install chromium`;
-elsewhere `playwright install chromium`). Without internet serve branch gh-pages of github.com/poloclub/ganlab
-on 127.0.0.1 and give --url and --assets (a folder with the npm packages listed in theory/README.md).
+elsewhere `playwright install chromium`). Without internet see theory/README.md.
 """
 import argparse
-import json
-import os
-import shutil
 import sys
 import time
-import urllib.error
 import urllib.request
 from pathlib import Path
 
+import numpy as np
 from tqdm import tqdm
 
-import drawings
-import q2_figures
-import q2_page
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the repository, wherever the script is started
+from theory import drawings, plots, q2_page
+from theory.command import (
+    Parser, UserError, add_folders, as_json, check_writable, name, number, path, read, read_json, run_main, seed, write,
+)
 
-ROOT = Path(__file__).resolve().parent.parent
 PAGE = "https://poloclub.github.io/ganlab/"
-SETTINGS = {"d_layers": int, "g_layers": int, "d_neurons": int, "g_neurons": int, "d_steps": int, "g_steps": int,
-            "d_learning_rate": float, "g_learning_rate": float}
 RATES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)  # those the page offers
 LIMITS = {"layers": (0, 5), "neurons": (1, 100), "steps": (1, 10)}  # those the page allows
+PLACES = {"converged": ("converged", "gan_lab.png"), "samples match": ("hard", "gan_lab_hard.png"),
+          "not converged": ("failed", "gan_lab_failed.png")}
+NEW = {"attempts": [], "criterion": drawings.CRITERION}
+epoch_number = number(int, 1, 100_000)
 
 
-def fail(message):
-    print(f"q2_gan_lab.py: {message}", file=sys.stderr)
-    sys.exit(2)
+def rate(text):
+    """argparse type: a learning rate of the page's list."""
+    value = number(float)(text)
+    if value not in RATES:
+        raise argparse.ArgumentTypeError(f"the page offers {', '.join(map(str, RATES))}, not {text}")
+    return value
 
 
-def parse(argv=None):
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="""examples:
-  python theory/q2_gan_lab.py --draw heart --d-neurons 20 --g-neurons 14 --d-steps 3 --g-learning-rate 0.03
+def parse():
+    parser = Parser(description=__doc__, epilog="""examples:
+  python theory/q2_gan_lab.py --draw smile --d-neurons 10 --g-neurons 14 --d-steps 3 --g-learning-rate 0.03
   python theory/q2_gan_lab.py --draw heart --name presets          # the page's own settings
   python theory/q2_gan_lab.py --url http://127.0.0.1:8000/ --assets npm/ --draw moons --epochs 8000
-  python theory/q2_gan_lab.py --publish heart                      # show a run made before; no browser""")
+  python theory/q2_gan_lab.py --publish presets                    # show a run made before; no browser""")
     parser.add_argument("--url", default=PAGE, help="the page (default %(default)s)")
-    parser.add_argument("--assets", type=Path, help="folder with .tgz files of `npm pack`, served in place of the page's CDNs")
-    parser.add_argument("--chromium", help="path of the browser (default: chromium on PATH, else Playwright's own)")
-    parser.add_argument("--draw", choices=[*drawings.DRAWINGS, *drawings.PRESETS], default="heart", help="what to learn (default %(default)s)")
-    parser.add_argument("--epochs", type=int, default=5000, help="train at least this long (default %(default)s)")
-    parser.add_argument("--max-epochs", type=int, help="and at most this long, until converged (default: --epochs)")
-    parser.add_argument("--stages", type=int, nargs="+", default=[2, 250, 1000, 2500], help="epochs of the earlier screenshots")
-    parser.add_argument("--name", help="name of the run's folder (default: the drawing)")
-    parser.add_argument("--publish", metavar="NAME", help="do not train: show this earlier run")
-    parser.add_argument("--seed", type=int, default=0, help="seeds the page's Math.random (default %(default)s)")
-    parser.add_argument("--results-dir", type=Path, default=ROOT / "results")
+    parser.add_argument("--assets", type=path, help="folder of the .tgz files of `npm pack`, for the page's CDNs")
+    parser.add_argument("--chromium", type=path, help="the browser (default: chromium on PATH, else Playwright's own)")
+    parser.add_argument("--draw", choices=[*drawings.DRAWINGS, *drawings.PRESETS], default="smile",
+                        help="what to learn (default %(default)s)")
+    parser.add_argument("--epochs", type=epoch_number, default=5000, help="at least so many (default %(default)s)")
+    parser.add_argument("--max-epochs", type=epoch_number, help="at most so many, until converged (default: --epochs)")
+    parser.add_argument("--stages", type=epoch_number, nargs="+", default=[2, 250, 1000, 2500],
+                        help="epochs of the earlier screenshots (default 2 250 1000 2500)")
+    parser.add_argument("--name", type=name, help="name of the run (default: the drawing's)")
+    parser.add_argument("--publish", type=name, metavar="NAME", help="do not train: show this earlier run")
+    parser.add_argument("--seed", type=seed, default=0, help="seeds the page's Math.random (default %(default)s)")
+    add_folders(parser, "results")
     group = parser.add_argument_group("settings of the networks (default: what the page comes with)")
-    for name, kind in SETTINGS.items():
-        group.add_argument("--" + name.replace("_", "-"), type=kind)
-    group.add_argument("--d-optimizer", choices=["SGD", "Adam"])
-    group.add_argument("--g-optimizer", choices=["SGD", "Adam"])
+    for network in "dg":
+        for what, limits in LIMITS.items():
+            group.add_argument(f"--{network}-{what}", type=number(int, *limits))
+        group.add_argument(f"--{network}-learning-rate", type=rate)
+        group.add_argument(f"--{network}-optimizer", choices=["SGD", "Adam"])
     group.add_argument("--noise", choices=["1D Uniform", "1D Gaussian", "2D Uniform", "2D Gaussian"])
     group.add_argument("--loss", choices=["Log loss", "LeastSq loss"])
-    group.add_argument("--lower-rates", type=int, nargs="+", default=[], metavar="EPOCH",
+    group.add_argument("--lower-rates", type=epoch_number, nargs="+", default=[], metavar="EPOCH",
                        help="at these epochs both learning rates go one step down the page's list")
-    args = parser.parse_args(argv)
+    args = parser.parse_args()
     args.max_epochs = args.max_epochs or args.epochs
     args.name = args.name or args.draw
-    if args.epochs < 1 or args.max_epochs < args.epochs:
-        parser.error("--epochs must be positive and not above --max-epochs")
-    if min(args.stages + args.lower_rates) < 1:
-        parser.error("--stages and --lower-rates must be positive epochs")
-    for name in SETTINGS:
-        value = getattr(args, name)
-        if value is None:
-            continue
-        if name.endswith("learning_rate"):
-            if value not in RATES:
-                parser.error(f"--{name.replace('_', '-')}: the page offers {', '.join(map(str, RATES))}")
-        else:
-            low, high = LIMITS[name.split("_")[1]]
-            if not low <= value <= high:
-                parser.error(f"--{name.replace('_', '-')}: the page allows {low} to {high}")
+    if args.max_epochs < args.epochs:
+        raise UserError("--max-epochs is below --epochs")
     if args.assets and not args.assets.is_dir():
-        parser.error(f"--assets: no such folder: {args.assets}")
-    for name in (args.name, args.publish):
-        if name and (Path(name).name != name or name.startswith(".")):
-            parser.error("a run's name is a plain word, not a path")
+        raise UserError(f"--assets: {args.assets}: no such folder")
     return args
 
 
-def write_json(path, value):
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(json.dumps(value, indent=1) + "\n")
-    os.replace(temporary, path)
-
-
-def read_json(path, default=None):
-    if default is not None and not path.exists():
-        return default
-    try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        fail(f"cannot read {path}: {error}")
-
-
 def publish(run, folder, results):
-    """Copies a run's pictures and numbers to their places in results/ (see the docstring) and redraws the histories."""
-    ledger = read_json(results / "q2_gan_lab.json", {"attempts": []})
-    ledger["criterion"] = {
-        "reach": drawings.REACH, "min_precision": drawings.MIN_PRECISION, "min_coverage": drawings.MIN_COVERAGE,
-        "max_w1": drawings.MAX_W1, "in_a_row": drawings.CHECKS_IN_A_ROW, "every_epochs": drawings.MEASURE_EVERY}
-    shown, picture = ("converged", "q2_gan_lab.png") if run["outcome"] == "converged" else ("failed", "q2_gan_lab_failed.png")
-    ledger[shown] = run
+    """Put a run's pictures and numbers in their places in results/q2/ and redraw the histories."""
+    records = read_json(results / "gan_lab.json") if (results / "gan_lab.json").exists() else dict(NEW)
     try:
-        temporary = results / (picture + ".tmp")
-        shutil.copyfile(folder / f"epoch{run['epoch']:06d}.png", temporary)
-        os.replace(temporary, results / picture)
-        if shown == "converged":
-            q2_figures.stages(run, folder, results / "q2_gan_lab_stages.png")
-        q2_figures.histories([ledger[k] for k in ("converged", "failed") if k in ledger], results / "q2_gan_lab_histories.png")
+        place, picture = PLACES[run["outcome"]]
+        records[place] = run
+        final = folder / f"epoch{run['epoch']:06d}"
+        pictures = {picture: read(final.with_suffix(".png"))}
+        if place == "converged":
+            pictures["gan_lab_graphs.png"] = read(final.with_name(final.name + "_graphs.png"))
+            pictures["gan_lab_stages.png"] = plots.stages(run, folder)
+        pictures["gan_lab_histories.png"] = plots.histories([records[k] for k, _ in PLACES.values() if k in records])
     except (OSError, KeyError, ValueError) as error:
-        fail(f"run {run.get('name')} cannot be published: {error!r}")
-    write_json(results / "q2_gan_lab.json", ledger)
+        raise UserError(f"run {run.get('name')} cannot be shown: {error!r}") from None
+    for file, content in pictures.items():
+        write(results / file, content)
+    write(results / "gan_lab.json", as_json(records))
     print(f"{run['name']}: {run['outcome']} at epoch {run['epoch']:,}; see {results / picture}")
 
 
@@ -132,73 +104,64 @@ def lower(rate):
     return max((r for r in RATES if r < rate), default=min(RATES))
 
 
-def attempt(run):
-    """A run's line in the list of attempts."""
-    return {k: run[k] for k in ("name", "draw", "seed", "settings", "epoch", "outcome", "seconds")} | {"worst_of_last": drawings.worst(run["measures"])}
-
-
 def train(page, args, folder):
     """One run from the first epoch to its end; returns what run.json holds."""
     settings = {**page.settings(), "lower_rates": sorted(args.lower_rates)}
     measures, shots, started = [], [], time.time()
+    every = range(drawings.MEASURE_EVERY, args.max_epochs + 1, drawings.MEASURE_EVERY)
+    stops = {*args.stages, *args.lower_rates, *every, args.epochs, args.max_epochs}
     bar = tqdm(total=args.max_epochs, unit="epoch", desc=args.name, dynamic_ncols=True)
-    stops = {*args.stages, *args.lower_rates} | set(range(drawings.MEASURE_EVERY, args.max_epochs + 1, drawings.MEASURE_EVERY)) | {args.epochs, args.max_epochs}
     for stop in sorted(s for s in stops if s <= args.max_epochs):
         page.play_until(stop, lambda epoch: bar.update(epoch - bar.n))
-        last = stop >= args.max_epochs
-        if stop % drawings.MEASURE_EVERY == 0 or last:
-            measures.append({"epoch": stop, **drawings.measure(*page.samples())})
-            bar.set_postfix({k: measures[-1][k] for k in ("precision", "coverage", "w1")})
-            last = last or (stop >= args.epochs and drawings.converged(measures))
+        last = stop == args.max_epochs
+        if stop in every or last:
+            gradient = round(float(np.median(page.gradients())), 6)
+            measures.append({"epoch": stop, **drawings.measure(*page.samples()), "gradient": gradient})
+            bar.set_postfix({k: measures[-1][k] for k in ("precision", "coverage", "w1", "gradient")})
+            seen, outcome = drawings.verdict(measures, page.histories())
+            last = last or (stop >= args.epochs and outcome == "converged")
         if stop in args.stages or last:
             shots.append(page.screenshot(folder))
         if last:
             break
         if stop in args.lower_rates:
-            page.set({key: lower(value) for key, value in page.settings().items() if key.endswith("learning_rate")})
+            page.set({k: lower(v) for k, v in page.settings().items() if k.endswith("learning_rate")})
     bar.close()
     seconds = time.time() - started
-    good = drawings.converged(measures)
     return {"name": args.name, "draw": args.draw, "seed": args.seed, "settings": settings, "browser": page.version,
-            "epoch": shots[-1], "shots": shots, "seconds": round(seconds), "epochs_per_second": round(stop / seconds, 1),
-            "outcome": "converged" if good else "not converged", **page.values(), "measures": measures,
-            "histories": page.histories()}
+            "epoch": shots[-1], "shots": shots, "seconds": round(seconds),
+            "epochs_per_second": round(stop / seconds, 1), "outcome": outcome, "seen": seen, **page.values(),
+            "measures": measures, "histories": page.histories()}
 
 
 def main():
     args = parse()
-    results = args.results_dir
+    results, folder = args.results_dir / "q2", args.results_dir / "runs" / f"q2_{args.publish or args.name}"
     if args.publish:
-        folder = results / "runs" / f"q2_{args.publish}"
         publish(read_json(folder / "run.json"), folder, results)
         return
-    folder = results / "runs" / f"q2_{args.name}"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        fail(f"cannot write to {folder}: {error.strerror}")
     if (folder / "run.json").exists():
-        fail(f"run {args.name} exists; give another --name (attempts are counted, not overwritten)")
+        raise UserError(f"run {args.name} exists; give another --name (runs are counted, not overwritten)")
     try:
         urllib.request.urlopen(args.url, timeout=20).close()
     except (OSError, ValueError) as error:
-        fail(f"the page {args.url} cannot be reached: {getattr(error, 'reason', error)}")
+        raise UserError(f"the page {args.url} cannot be reached: {getattr(error, 'reason', error)}") from None
+    check_writable(folder, results)
     try:
         with q2_page.GanLab(args.url, args.assets, args.chromium) as page:
             page.choose(args.draw)
-            page.set({k: getattr(args, k) for k in [*SETTINGS, "d_optimizer", "g_optimizer", "noise", "loss"]})
+            page.set({k: getattr(args, k) for k in page.settings()})
             page.start(args.seed)
             run = train(page, args, folder)
-    except q2_page.PageError as error:
-        fail(str(error))
     except KeyboardInterrupt:
-        fail("interrupted; the unfinished run is not counted")
-    write_json(folder / "run.json", run)
-    ledger = read_json(results / "q2_gan_lab.json", {"attempts": []})
-    ledger["attempts"].append(attempt(run))
-    write_json(results / "q2_gan_lab.json", ledger)
-    publish(run, folder, results)
+        raise KeyboardInterrupt("interrupted; the unfinished run is not counted") from None
+    write(folder / "run.json", as_json(run))
+    records = read_json(results / "gan_lab.json") if (results / "gan_lab.json").exists() else dict(NEW)
+    records["attempts"].append(
+        {k: run[k] for k in ("name", "draw", "seed", "settings", "epoch", "outcome", "seconds", "seen")})
+    write(results / "gan_lab.json", as_json(records))
+    print(f"{args.name}: {run['outcome']} at epoch {run['epoch']:,}, {run['seen']}\nshow it: --publish {args.name}")
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

@@ -5,7 +5,8 @@ import tarfile
 
 import numpy as np
 
-import drawings
+from . import drawings
+from .command import UserError
 
 # What the page loads from elsewhere and needs: part of the address -> npm package (as `npm pack` names it) and file.
 ASSETS = {
@@ -48,22 +49,19 @@ PREPARE = """
 ATLAS_BATCHES = 80  # the page's 12,000 samples in batches of 150: one full turn leaves its counters where they were
 
 
-class PageError(Exception):
-    """Anything that keeps the page from running; the message is one line for the user."""
-
-
 class GanLab:
-    """Context manager around one page. Raises PageError where playwright, the browser or the page fail."""
+    """Context manager around one page. Raises UserError where playwright, the browser or the page fail."""
 
     def __init__(self, url, assets=None, chromium=None):
         self.url, self.assets, self.chromium = url, assets, chromium
+        self.missing = None  # what --assets lacks
         self.loss = None  # a fresh model forgets the page's choice of loss, so start() sets it again
 
     def __enter__(self):
         try:
             from playwright.sync_api import Error, sync_playwright
         except ImportError:
-            raise PageError("needs playwright: pip install playwright (and a Chromium, see the docstring)") from None
+            raise UserError("needs playwright: pip install playwright (and a Chromium, see --help)") from None
         self.Error = Error
         self.playwright = sync_playwright().start()
         self.browser = None
@@ -71,7 +69,7 @@ class GanLab:
             self.browser = self.playwright.chromium.launch(
                 headless=True, args=FLAGS, executable_path=self.chromium or shutil.which("chromium"))
             self.version = "Chromium " + self.browser.version
-            self.page = self.browser.new_page(viewport={"width": 1600, "height": 1000})
+            self.page = self.browser.new_page(viewport={"width": 1600, "height": 1000}, device_scale_factor=2)
             self.page.add_init_script(PREPARE)
             self.page.route("**/*", self._route)
             self.page.goto(self.url, wait_until="load", timeout=60_000)
@@ -79,8 +77,9 @@ class GanLab:
             self.page.wait_for_timeout(500)
         except Error as error:
             self.__exit__()
-            raise PageError(f"the page {self.url} did not start: {str(error).splitlines()[0]}") from None
-        except PageError:
+            why = self.missing or str(error).splitlines()[0]
+            raise UserError(f"the page {self.url} did not start: {why}") from None
+        except UserError:
             self.__exit__()
             raise
         return self
@@ -90,7 +89,7 @@ class GanLab:
             self.browser.close()
         self.playwright.stop()
         if kind is not None and issubclass(kind, self.Error):
-            raise PageError(f"the page stopped answering: {str(error).splitlines()[0]}") from None
+            raise UserError(f"the page stopped answering: {str(error).splitlines()[0]}") from None
 
     def _member(self, package, name):
         with tarfile.open(self.assets / package) as archive:
@@ -113,7 +112,7 @@ class GanLab:
                              f"{base64.b64encode(self._member(package, name)).decode()})}}" for weight, name in files.items()]
                     return route.fulfill(body="".join(faces) + ICON_CLASS, content_type="text/css")
         except (OSError, KeyError, tarfile.TarError) as error:
-            print(f"q2_gan_lab.py: asset missing in {self.assets}: {error}")
+            self.missing = f"{self.assets}: {error}"
         return route.abort()
 
     def choose(self, name):
@@ -157,7 +156,7 @@ class GanLab:
                          if (item.innerText.trim() === value) { item.click(); return true; } return false; }""",
                     [menu, f"{value:g}" if what == "learning_rate" else value])
             if not done:
-                raise PageError(f"the page does not take {key} = {value}")
+                raise UserError(f"the page does not take {key} = {value}")
         if wanted:
             self.page.click("#edit-model-button")
             self.page.mouse.move(5, 5)  # away from the button, which would show as hovered
@@ -196,14 +195,21 @@ class GanLab:
                  return [real, fake]; }""", ATLAS_BATCHES)
         return [np.array(values).reshape(-1, 2) for values in both]
 
+    def gradients(self):
+        """Lengths (150,) of the discriminator's gradient at the fake samples of the last pause, as the page draws them."""
+        arrows = self.page.evaluate(
+            "[...document.querySelectorAll('#vis-generator-gradients .gradient-generated')].map(e => e.__data__.slice(2))")
+        return np.linalg.norm(np.array(arrows, float), axis=1)
+
     def screenshot(self, folder):
-        """Saves epochNNNNNN.png (the whole tool) and epochNNNNNN_plot.png (the layered distributions); returns the epoch."""
+        """Saves epochNNNNNN.png (the whole tool), _plot.png (the distributions) and _graphs.png; returns the epoch."""
         self.page.wait_for_timeout(1600)  # dots and gradients glide to their places in 1.25 s
         epoch = self.page.evaluate("gl.iterationCount")
         bottom = self.page.locator("#main-panel").bounding_box()
         clip = {"x": 0, "y": 0, "width": 1600, "height": min(1000, bottom["y"] + bottom["height"])}
         self.page.screenshot(path=folder / f"epoch{epoch:06d}.png", clip=clip)
-        self.page.locator("#vis-svg").screenshot(path=folder / f"epoch{epoch:06d}_plot.png")
+        for part, selector in (("plot", "#vis-svg"), ("graphs", "#chart-container")):
+            self.page.locator(selector).screenshot(path=folder / f"epoch{epoch:06d}_{part}.png")
         return epoch
 
     def settings(self):
