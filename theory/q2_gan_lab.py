@@ -26,6 +26,7 @@ from theory.command import (
 PAGE = "https://poloclub.github.io/ganlab/"
 RATES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)  # those the page offers
 LIMITS = {"layers": (0, 5), "neurons": (1, 100), "steps": (1, 10)}  # those the page allows
+SETTINGS = [f"{network}_{what}" for network in "dg" for what in (*LIMITS, "learning_rate", "optimizer")] + ["noise", "loss"]
 PLACES = {"converged": ("converged", "gan_lab.png"), "samples match": ("hard", "gan_lab_hard.png"),
           "not converged": ("failed", "gan_lab_failed.png")}
 NEW = {"attempts": [], "criterion": drawings.CRITERION}
@@ -150,7 +151,7 @@ def main():
     try:
         with q2_page.GanLab(args.url, args.assets, args.chromium) as page:
             page.choose(args.draw)
-            page.set({k: getattr(args, k) for k in page.settings()})
+            page.set({k: getattr(args, k) for k in SETTINGS})
             page.start(args.seed)
             run = train(page, args, folder)
     except KeyboardInterrupt:
