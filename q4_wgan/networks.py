@@ -1,8 +1,8 @@
 """Generator and critic: the convolutional networks of Gulrajani et al. 2017 for CIFAR-10, adapted to 28x28x1.
 
-The plain pair (`arch='conv'`) is the one of the authors' gan_cifar.py; appendix F of the published paper describes the
-residual pair (`arch='resnet'`). Images are (n, 1, 28, 28) in [-1, 1]; z is (n, 128), standard normal. D is `dim`.
-Numbers in brackets, [1] and so on, are the deviations listed in README.md.
+The plain pair (`arch='conv'`) is the one of the authors' gan_cifar.py; resnet.py has the residual pair of appendix F.
+Images are (n, 1, 28, 28) in [-1, 1]; latents z are (n, 128), standard normal; D is `dim`. Numbers in brackets, [1] and
+so on, are the deviations listed in README.md.
 """
 
 from functools import partial
@@ -11,23 +11,26 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-Z = 128  # length of z (gan_cifar.py; section F)
+from .resnet import ResidualCritic, ResidualGenerator, make_norm
+
+Z = 128  # length of z (gan_cifar.py; appendix F)
 SLOPE = 0.2  # of LeakyReLU (gan_cifar.py)
 
 
-class Up(nn.ConvTranspose2d):
-    """5x5, stride 2, transposed: (n, in, h, h) -> (n, out, height, height), height 2h or 2h - 1."""
+def to_float(pixels):
+    """uint8 (n, 28, 28) in 0..255 -> float32 (n, 1, 28, 28) in [-1, 1], the range of the generator's tanh."""
+    return pixels.float().div_(127.5).sub_(1).unsqueeze(1)
 
-    def __init__(self, inputs, outputs, height, bias=True):
-        super().__init__(inputs, outputs, 5, 2, padding=2, output_padding=1 - height % 2, bias=bias)
-        self.height = height
 
-    def forward(self, v):
-        return transposed(v, self.weight, self.height, self.bias)
+def to_pixels(x):
+    """float (n, 1, 28, 28) in [-1, 1] -> uint8 (n, 28, 28), rounded."""
+    return x.float().add(1).mul_(127.5).round_().clamp_(0, 255).to(torch.uint8).squeeze(1)
 
+
+# ---- the two networks ----------------------------------------------------------------------------
 
 class Generator(nn.Module):
-    """z (n, 128) -> images (n, 1, 28, 28):  Linear 4x4x4D, then 5x5 stride-2 transposed convolutions 2D, D, 1, tanh.
+    """Latents -> images:  Linear 4x4x4D, then 5x5 stride-2 transposed convolutions 2D, D, 1, tanh.
 
     `norm=False` leaves batch norm out and `activation='tanh'` replaces ReLU, for stability.py.
     """
@@ -36,15 +39,13 @@ class Generator(nn.Module):
         super().__init__()
         self.dim, self.activation = dim, {"relu": F.relu, "tanh": torch.tanh}[activation]
         bias = not norm  # batch norm has a bias of its own
-        def make_norm(kind, channels):
-            return kind(channels) if norm else nn.Identity()
         self.linear = nn.Linear(Z, 4 * 4 * 4 * dim, bias=bias)
-        self.norm1 = make_norm(nn.BatchNorm1d, 4 * 4 * 4 * dim)
+        self.norm1 = nn.BatchNorm1d(4 * 4 * 4 * dim) if norm else nn.Identity()
         # 4 -> 7 pixels: the first 7x7 of the 8x8 that CIFAR's network has. [1]
         self.up2 = Up(4 * dim, 2 * dim, 7, bias)
-        self.norm2 = make_norm(nn.BatchNorm2d, 2 * dim)
+        self.norm2 = make_norm("batch" if norm else None, 2 * dim)
         self.up3 = Up(2 * dim, dim, 14, bias)
-        self.norm3 = make_norm(nn.BatchNorm2d, dim)
+        self.norm3 = make_norm("batch" if norm else None, dim)
         self.up4 = Up(dim, 1, 28)
 
     def forward(self, z):
@@ -56,7 +57,7 @@ class Generator(nn.Module):
 
 
 class MLPGenerator(nn.Sequential):
-    """z (n, 128) -> images (n, 1, 28, 28):  four ReLU layers of 512 units, as in figure 2 of the paper, for stability.py."""
+    """Latents -> images:  four ReLU layers of 512 units, as in figure 2 of the paper, for stability.py."""
 
     def __init__(self):
         layers = [nn.Linear(Z, 512), nn.ReLU()]
@@ -66,26 +67,27 @@ class MLPGenerator(nn.Sequential):
 
 
 class Critic(nn.Module):
-    """Images (n, 1, 28, 28) -> scores (n,):  5x5 stride-2 convolutions D, 2D, 4D with LeakyReLU 0.2, then Linear -> 1.
+    """Images -> scores (n,):  5x5 stride-2 convolutions D, 2D, 4D with LeakyReLU 0.2, then Linear -> 1.
 
-    `norm=True` puts batch norm after the second and third convolution, for DCGAN and for weight clipping [9]. Under the
-    gradient penalty it must be off: the penalty is about one image's own gradient (section 4). `activation='tanh'` replaces
-    LeakyReLU, for stability.py.
+    norm: 'batch' after the second and third convolution, for DCGAN and for weight clipping [9]; None under the gradient
+    penalty, which is about one image's own gradient (section 4), or 'layer', which the paper names instead.
+    `activation='tanh'` replaces LeakyReLU, for stability.py.
     """
 
-    def __init__(self, dim=64, norm=False, activation="relu"):
+    def __init__(self, dim=64, norm=None, activation="relu"):
         super().__init__()
         self.dim = dim
-        self.activation = torch.tanh if activation == "tanh" else partial(F.leaky_relu, negative_slope=SLOPE, inplace=True)
+        leaky = partial(F.leaky_relu, negative_slope=SLOPE, inplace=True)
+        self.activation = torch.tanh if activation == "tanh" else leaky
+        bias = norm != "batch"
         self.conv1 = nn.Conv2d(1, dim, 5, 2, padding=2)  # 28 -> 14
-        self.conv2 = nn.Conv2d(dim, 2 * dim, 5, 2, padding=2, bias=not norm)  # 14 -> 7
-        self.conv3 = nn.Conv2d(2 * dim, 4 * dim, 5, 2, padding=2, bias=not norm)  # 7 -> 4
+        self.conv2 = nn.Conv2d(dim, 2 * dim, 5, 2, padding=2, bias=bias)  # 14 -> 7
+        self.conv3 = nn.Conv2d(2 * dim, 4 * dim, 5, 2, padding=2, bias=bias)  # 7 -> 4
         # Statistics of the batch at hand only: the critic is never used in evaluation mode.
-        self.norm2 = nn.BatchNorm2d(2 * dim, track_running_stats=False) if norm else nn.Identity()
-        self.norm3 = nn.BatchNorm2d(4 * dim, track_running_stats=False) if norm else nn.Identity()
+        self.norm2, self.norm3 = make_norm(norm, 2 * dim, track=False), make_norm(norm, 4 * dim, track=False)
         self.linear = nn.Linear(4 * 4 * 4 * dim, 1)
         if norm or activation == "tanh":
-            self.input_gradient = None  # batch norm mixes the images, tanh is not piecewise linear: use autograd
+            self.input_gradient = None  # not piecewise linear in one image: use autograd
 
     def hidden(self, x):
         """The three layers after their nonlinearity: (n, D, 14, 14), (n, 2D, 7, 7), (n, 4D, 4, 4)."""
@@ -100,10 +102,10 @@ class Critic(nn.Module):
             return self.linear(h3.to(self.linear.weight.dtype)).squeeze(1)
 
     def input_gradient(self, x):
-        """The gradient of every score by its own image, (n, 1, 28, 28), differentiable in the critic's parameters.
+        """The gradient of every score by its own image, (n, 1, 28, 28), differentiable in the critic's parameters. [6]
 
-        Convolutions and LeakyReLU make D piecewise linear: around x it is  D(x) = w . M3 W3 M2 W2 M1 W1 x + const, where
-        the diagonal M_i hold the slopes, 1 or 0.2. So  grad_x D = W1' M1 W2' M2 W3' M3 w,  a chain of transposed
+        Convolutions and LeakyReLU make D piecewise linear: around x it is  D(x) = w . M3 W3 M2 W2 M1 W1 x + const,
+        where the diagonal M_i hold the slopes, 1 or 0.2. So  grad_x D = W1' M1 W2' M2 W3' M3 w,  a chain of transposed
         convolutions. The slopes are constant almost everywhere, hence nothing of the forward pass needs a graph, and
         the parameter gradient of any function of this is one ordinary backward pass: no double backward.
         """
@@ -116,8 +118,21 @@ class Critic(nn.Module):
         return transposed(v, self.conv1.weight, 28)
 
 
+# ---- their layers --------------------------------------------------------------------------------
+
+class Up(nn.ConvTranspose2d):
+    """5x5, stride 2, transposed: (n, in, h, h) -> (n, out, height, height), height 2h or 2h - 1."""
+
+    def __init__(self, inputs, outputs, height, bias=True):
+        super().__init__(inputs, outputs, 5, 2, padding=2, output_padding=1 - height % 2, bias=bias)
+        self.height = height
+
+    def forward(self, v):
+        return transposed(v, self.weight, self.height, self.bias)
+
+
 def transposed(v, weight, height, bias=None):
-    """The transposed 5x5 stride-2 convolution with padding 2, to a stated height: (n, in, h, h) -> (n, out, height, height).
+    """The transposed 5x5 stride-2 convolution with padding 2: (n, in, h, h) -> (n, out, height, height).
 
     Torch's own on a CPU is slow to a single channel. There it is a 3x3 convolution to the four phases of the output.
     """
@@ -129,8 +144,8 @@ def transposed(v, weight, height, bias=None):
 def phases(weight):
     """weight (c, 1, 5, 5) -> (4, c, 3, 3), whose channel 2a + b gives the output's pixels (2i + a, 2j + b).
 
-    Such a pixel meets only the weight's rows of parity a, at i - 1, i, i + 1, and its columns of parity b. There are two odd
-    rows and three even ones: the padding makes them three.
+    Such a pixel meets only the weight's rows of parity a, at i - 1, i, i + 1, and its columns of parity b. There are two
+    odd rows and three even ones: the padding makes them three.
     """
     taps = F.pad(weight[:, 0], (0, 1, 0, 1)).view(-1, 3, 2, 3, 2).flip(1, 3)
     return taps.permute(2, 4, 0, 1, 3).reshape(4, -1, 3, 3)
@@ -141,84 +156,18 @@ def times_slope(v, h):
     return torch.ops.aten.leaky_relu_backward(v, h, SLOPE, True)
 
 
-# ---- appendix F: residual networks ------------------------------------------------------------------------------------
-
-class Residual(nn.Module):
-    """Pre-activation block of two 3x3 convolutions: (n, inputs, h, h) -> (n, outputs, h', h').
-
-    Up: nearest-neighbour before the second convolution; down: mean pooling after it; `first` leaves out the activation
-    before the first convolution, which would cut the raw image.
-    """
-
-    def __init__(self, inputs, outputs, resample=None, norm=False, track=True, first=False):
-        super().__init__()
-        def make_norm(channels):
-            return nn.BatchNorm2d(channels, track_running_stats=track) if norm else nn.Identity()
-        self.resample = resample
-        self.before = nn.Identity() if first else nn.Sequential(make_norm(inputs), nn.ReLU())
-        self.conv1 = nn.Conv2d(inputs, outputs, 3, padding=1)
-        self.between = nn.Sequential(make_norm(outputs), nn.ReLU())
-        self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1)
-        self.shortcut = nn.Conv2d(inputs, outputs, 1) if resample or inputs != outputs else nn.Identity()
-
-    def forward(self, x):
-        h = self.between(self.conv1(self.before(x)))
-        if self.resample == "up":
-            h, x = F.interpolate(h, scale_factor=2.0), F.interpolate(x, scale_factor=2.0)
-        h = self.conv2(h)
-        if self.resample == "down":
-            h, x = F.avg_pool2d(h, 2), F.avg_pool2d(x, 2)
-        return h + self.shortcut(x)
-
-
-class ResidualGenerator(nn.Module):
-    """z (n, 128) -> images (n, 1, 28, 28):  Linear 4x4xD, three blocks up (the first cropped 8 -> 7 [1]), 3x3, tanh."""
-
-    def __init__(self, dim=128):
-        super().__init__()
-        self.dim = dim
-        self.linear = nn.Linear(Z, 4 * 4 * dim)
-        self.blocks = nn.ModuleList(Residual(dim, dim, "up", norm=True) for _ in range(3))
-        self.norm = nn.BatchNorm2d(dim)
-        self.out = nn.Conv2d(dim, 1, 3, padding=1)
-
-    def forward(self, z):
-        h = self.linear(z).view(-1, 4, 4, self.dim).permute(0, 3, 1, 2)
-        h = self.blocks[0](h)[:, :, :7, :7]
-        h = self.blocks[2](self.blocks[1](h))
-        return torch.tanh(self.out(F.relu(self.norm(h))))
-
-
-class ResidualCritic(nn.Module):
-    """Images (n, 1, 28, 28) -> scores (n,):  two blocks down to 7x7, two blocks, ReLU, mean over pixels, Linear -> 1."""
-
-    input_gradient = None  # use autograd
-
-    def __init__(self, dim=128, norm=False):
-        super().__init__()
-        self.blocks = nn.Sequential(Residual(1, dim, "down", norm, track=False, first=True),
-                                    Residual(dim, dim, "down", norm, track=False),
-                                    Residual(dim, dim, None, norm, track=False),
-                                    Residual(dim, dim, None, norm, track=False))
-        self.linear = nn.Linear(dim, 1)
-
-    def forward(self, x):
-        h = F.relu(self.blocks(x)).mean((2, 3))
-        with torch.autocast(x.device.type, enabled=False):
-            return self.linear(h.to(self.linear.weight.dtype)).squeeze(1)
-
-
-# ---- building ---------------------------------------------------------------------------------------------------------
+# ---- building ------------------------------------------------------------------------------------
 
 def make_generator(arch, dim, **variant):
-    """A generator with its layers in channels-last order. `arch`: 'conv' (whose `variant` may be norm=False or
-    activation='tanh'), 'resnet', or 'mlp', which has no `dim`."""
-    generator = {"conv": lambda: Generator(dim, **variant), "resnet": lambda: ResidualGenerator(dim), "mlp": MLPGenerator}[arch]()
+    """A generator in channels-last order. arch: 'conv' (whose variant may be norm=False or activation='tanh'),
+    'resnet', or 'mlp', which has no `dim`."""
+    generator = {"conv": lambda: Generator(dim, **variant), "resnet": lambda: ResidualGenerator(Z, dim),
+                 "mlp": MLPGenerator}[arch]()
     return initialise(generator).to(memory_format=torch.channels_last)
 
 
 def make_critic(arch, dim, norm, **variant):
-    """A critic, with batch norm where `norm`. `variant` of 'conv': activation='tanh'."""
+    """A critic in channels-last order. norm: None, 'batch' or 'layer'. variant of 'conv': activation='tanh'."""
     critic = {"conv": lambda: Critic(dim, norm, **variant), "resnet": lambda: ResidualCritic(dim, norm)}[arch]()
     return initialise(critic).to(memory_format=torch.channels_last)
 

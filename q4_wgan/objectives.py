@@ -1,4 +1,4 @@
-"""The objectives: DCGAN (non-saturating), WGAN-GP (Gulrajani et al., Algorithm 1) and WGAN with weight clipping.
+"""The objectives: DCGAN (non-saturating), WGAN-GP (Gulrajani et al. 2017) and WGAN with weight clipping.
 
 A critic loss takes (critic, real, fake, epsilon) and returns (loss to minimise, {name: part of it}); a generator loss
 takes (critic, fake). Images are (n, 1, 28, 28), scores (n,); everything returned is a float32 scalar tensor.
@@ -14,7 +14,7 @@ LAMBDA = 10.0  # Algorithm 1
 CLIP = 0.01  # Arjovsky et al. 2017, Algorithm 1
 
 
-# ---- DCGAN ------------------------------------------------------------------------------------------------------------
+# ---- DCGAN ---------------------------------------------------------------------------------------
 
 def dcgan_critic_loss(critic, real, fake, epsilon=None):
     """-E[log D(x)] - E[log(1 - D(G(z)))] with D = sigmoid(score). Real and fake are batches of their own for the
@@ -28,7 +28,7 @@ def dcgan_generator_loss(critic, fake):
     return softplus(-critic(fake)).mean()
 
 
-# ---- WGAN -------------------------------------------------------------------------------------------------------------
+# ---- WGAN ----------------------------------------------------------------------------------------
 
 def wgan_clip_critic_loss(critic, real, fake, epsilon=None):
     """E[D(G(z))] - E[D(x)]; `clip_weights` after the optimizer's step keeps D Lipschitz."""
@@ -55,7 +55,7 @@ def wgan_generator_loss(critic, fake):
 def gradient_penalty(critic, real, fake, epsilon):
     """E[(||grad D(x^)||_2 - 1)^2], without lambda: one epsilon (n, 1, 1, 1) per example, the norm over all its pixels.
 
-    It is taken on the first n examples of the batch, by default all of them. [13]
+    It is taken on the first n examples of the batch, by default all of them. [12]
     """
     n = len(epsilon)
     mixed = epsilon * real[:n] + (1 - epsilon) * fake[:n].to(real.dtype)
@@ -77,13 +77,13 @@ def clip_weights(critic):
         parameter.clamp_(-CLIP, CLIP)
 
 
-# ---- the settings that belong to each ---------------------------------------------------------------------------------
+# ---- the settings that belong to each ------------------------------------------------------------
 
 @dataclass(frozen=True)
 class Objective:
     critic_loss: Callable
     generator_loss: Callable
-    critic_norm: bool  # batch norm in the critic
+    critic_norm: str | None  # of the critic: 'batch' or none
     critic_steps: int  # per generator step
     learning_rate: float
     betas: tuple | None  # of Adam; None: RMSProp
@@ -93,11 +93,11 @@ class Objective:
 
 OBJECTIVES = {
     # Radford et al. 2016, section 4: Adam 2e-4, 0.5; one step each
-    "dcgan": Objective(dcgan_critic_loss, dcgan_generator_loss, True, 1, 2e-4, (0.5, 0.999)),
+    "dcgan": Objective(dcgan_critic_loss, dcgan_generator_loss, "batch", 1, 2e-4, (0.5, 0.999)),
     # gan_cifar.py: Adam 1e-4, 0.5, 0.9; we take the 2e-4 that appendix F decays linearly to 0 [4]; five critic steps
-    "wgan-gp": Objective(wgan_gp_critic_loss, wgan_generator_loss, False, 5, 2e-4, (0.5, 0.9),
+    "wgan-gp": Objective(wgan_gp_critic_loss, wgan_generator_loss, None, 5, 2e-4, (0.5, 0.9),
                          parts=("wasserstein", "penalty")),
     # Arjovsky et al. 2017, Algorithm 1: RMSProp 5e-5, clipping at 0.01, five critic steps
-    "wgan-clip": Objective(wgan_clip_critic_loss, wgan_generator_loss, True, 5, 5e-5, None,
+    "wgan-clip": Objective(wgan_clip_critic_loss, wgan_generator_loss, "batch", 5, 5e-5, None,
                            parts=("wasserstein",), clip=True),
 }

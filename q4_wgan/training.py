@@ -1,40 +1,34 @@
-"""One training run as an object: the loop of Algorithm 1 (Gulrajani et al. 2017) for every objective of objectives.py,
-and the judge that measures a generator with the shipped classifier. train.py drives it.
-"""
+"""One training as an object: Algorithm 1 of Gulrajani et al. 2017 for every objective of objectives.py.
 
-import functools
-import time
+train.py drives it, and runs.py, for the experiments. Numbers in brackets are the deviations listed in README.md.
+"""
 
 import torch
 from torch.optim.swa_utils import AveragedModel, update_bn
 
-import classifier
-import images
-import measures
-import networks
-from objectives import OBJECTIVES, clip_weights
+from . import networks
+from .objectives import OBJECTIVES, clip_weights
 
-AVERAGE = 0.999  # decay of the exponential moving average of the generator, from some 9,000 iterations on [3]
-NORM_IMAGES = 4096  # generated ones, for the batch norm statistics of that average
-HELD_OUT_BATCHES = 40  # of held-out images for the held-out critic cost
+EMA_DECAY = 0.999  # of the generator's average, from some 9,000 iterations on [3]
+NORM_IMAGES = 4096  # generated ones, for the batch norm statistics of the EMA generator
+VALIDATION_BATCHES = 40  # for the critic's cost on validation images
 LOSSES = ("generator_loss", "critic_loss", "wasserstein", "penalty")
 
 
 class Training:
     """Networks, optimizers and randomness of one run; `step` is one iteration of Algorithm 1.
 
-    `pixels` and `held_out` are uint8 (n, 28, 28). `options` is the dict of options.json: objective, arch, dim, batch,
-    iterations, learning_rate, seed, precision ('float32' or 'bfloat16'). Where they apply, also: generator_learning_rate; start,
-    the iterations before a run that continues another, and critic_alone, for how many the generator then stands still;
-    penalty_images, on how many of a batch the gradient penalty is taken, and beta1, Adam's, where not the objective's; of
-    stability.py generator_arch, generator_variant, critic_norm and critic_variant, where they differ from the objective's.
+    pixels, validation: uint8 (n, 28, 28). options: the dict of options.json, with objective, arch, dim, batch,
+    iterations, learning_rate (the critic's), seed, precision ('float32' or 'bfloat16'). Where they apply, also:
+    generator_learning_rate; beta1, Adam's, if not the objective's; penalty_images, on how many of a batch the gradient
+    penalty is taken; and for stability.py generator_arch, generator_variant, critic_norm and critic_variant.
     """
 
     PARTS = ("generator", "critic", "average", "generator_optimizer", "critic_optimizer")  # of a checkpoint
 
-    def __init__(self, options, pixels, held_out, device):
+    def __init__(self, options, pixels, validation, device):
         self.options, self.device = options, device
-        self.pixels, self.held_out = pixels.to(device), held_out.to(device)
+        self.pixels, self.validation = pixels.to(device), validation.to(device)
         self.objective = OBJECTIVES[options["objective"]]
         torch.manual_seed(options["seed"])
         self.generator = networks.make_generator(options.get("generator_arch", options["arch"]), options["dim"],
@@ -43,13 +37,12 @@ class Training:
                                            options.get("critic_norm", self.objective.critic_norm),
                                            **options.get("critic_variant", {})).to(device)
         self.average = AveragedModel(self.generator, multi_avg_fn=move_average)
-        self.rate = options["learning_rate"]
-        self.generator_rate = options.get("generator_learning_rate", self.rate)
+        self.critic_rate = options["learning_rate"]
+        self.generator_rate = options.get("generator_learning_rate", self.critic_rate)
         self.generator_optimizer = self.make_optimizer(self.generator, self.generator_rate)
-        self.critic_optimizer = self.make_optimizer(self.critic, self.rate)
+        self.critic_optimizer = self.make_optimizer(self.critic, self.critic_rate)
         self.random = torch.Generator(device).manual_seed(options["seed"])
-        self.iteration = 0
-        self.seconds = 0.0
+        self.iteration, self.seconds = 0, 0.0
         self.sums, self.summed = torch.zeros(len(LOSSES), device=device), 0
 
     def make_optimizer(self, network, rate):
@@ -57,7 +50,7 @@ class Training:
         if betas is None:
             return torch.optim.RMSprop(network.parameters(), rate)
         beta1 = self.options.get("beta1", betas[0])
-        return torch.optim.Adam(network.parameters(), rate, (beta1, betas[1]), fused=True)
+        return torch.optim.Adam(network.parameters(), rate, (beta1, betas[1]), fused=self.device.type != "mps")
 
     def lower_precision(self):
         # Without the cache: a cast made under no_grad would be reused where a gradient is needed.
@@ -68,40 +61,39 @@ class Training:
         return torch.randn(n, networks.Z, generator=self.random, device=self.device)
 
     def step(self):
-        """Critic steps, then one generator step (Algorithm 1). The losses are added to `sums`; nothing is waited for."""
-        batch, steps = self.options["batch"], self.objective.critic_steps
-        penalised = self.options.get("penalty_images", batch)  # [13]
-        start = self.options.get("start", 0)
-        left = 1 - (self.iteration - start) / (self.options["iterations"] - start)  # [5]
-        alone = self.iteration - start < self.options.get("critic_alone", 0)  # [12]
-        for optimizer, rate in ((self.critic_optimizer, self.rate), (self.generator_optimizer, self.generator_rate)):
+        """One iteration; comments give the lines of Algorithm 1. Losses are added to `sums`, nothing is waited for."""
+        batch, critic_steps = self.options["batch"], self.objective.critic_steps
+        left = 1 - self.iteration / self.options["iterations"]  # the learning rates fall linearly to 0 [5]
+        for optimizer, rate in ((self.critic_optimizer, self.critic_rate),
+                                (self.generator_optimizer, self.generator_rate)):
             for group in optimizer.param_groups:
                 group["lr"] = rate * left
         self.generator.train()
 
-        # All real and all generated batches of this iteration at once: one generator pass. [2]
-        rows = torch.randint(len(self.pixels), (steps * batch,), generator=self.random, device=self.device)
-        epsilon = torch.rand(steps * batch, 1, 1, 1, generator=self.random, device=self.device)
-        real = images.to_float(self.pixels[rows])
+        # Line 4 for all critic steps of this iteration at once, and line 5 in one generator pass. [2]
+        rows = torch.randint(len(self.pixels), (critic_steps * batch,), generator=self.random, device=self.device)
+        epsilon = torch.rand(critic_steps * batch, 1, 1, 1, generator=self.random, device=self.device)
+        real = networks.to_float(self.pixels[rows])
         with torch.no_grad(), self.lower_precision():
-            fake = self.generator(self.noise(steps * batch))
-        for x, g, e in zip(real.split(batch), fake.split(batch), epsilon.split(batch)):
-            with self.lower_precision():
+            fake = self.generator(self.noise(critic_steps * batch))
+        penalised = self.options.get("penalty_images", batch)  # [12]
+        for x, g, e in zip(real.split(batch), fake.split(batch), epsilon.split(batch)):  # line 2
+            with self.lower_precision():  # lines 6 and 7
                 loss, parts = self.objective.critic_loss(self.critic, x, g, e[:penalised])
             self.critic_optimizer.zero_grad()
             loss.backward()
-            self.critic_optimizer.step()
+            self.critic_optimizer.step()  # line 9
             if self.objective.clip:
                 clip_weights(self.critic)
-            self.add_losses(critic_loss=loss.detach() / steps, **{name: part / steps for name, part in parts.items()})
+            self.add_losses(critic_loss=loss.detach() / critic_steps,
+                            **{name: part / critic_steps for name, part in parts.items()})
 
         self.critic.requires_grad_(False)  # its weight gradients are not needed here
-        with self.lower_precision(), torch.set_grad_enabled(not alone):
+        with self.lower_precision():  # lines 11 and 12
             loss = self.objective.generator_loss(self.critic, self.generator(self.noise(batch)))
-        if not alone:
-            self.generator_optimizer.zero_grad()
-            loss.backward()
-            self.generator_optimizer.step()
+        self.generator_optimizer.zero_grad()
+        loss.backward()
+        self.generator_optimizer.step()
         self.critic.requires_grad_(True)
         self.average.update_parameters(self.generator)
         self.add_losses(generator_loss=loss.detach())
@@ -113,20 +105,20 @@ class Training:
             self.sums[LOSSES.index(name)] += value
 
     def take_losses(self):
-        """{name: mean since the last call}, without the parts that this objective does not have."""
+        """{name: mean since the last call}, of the losses that this objective has."""
         values = dict(zip(LOSSES, (self.sums / self.summed).tolist()))
         self.sums.zero_()
         self.summed = 0
         return {name: value for name, value in values.items() if name in (*LOSSES[:2], *self.objective.parts)}
 
-    def held_out_losses(self):
-        """The critic's cost on held-out images and generated ones, in training's batches, as gan_mnist.py logs it.
+    def validation_losses(self):
+        """The critic's cost on validation images and generated ones, in training's batches, as gan_mnist.py logs it.
 
         The live generator's, not its average's: the critic is trained against that one.
         """
         batch, random = self.options["batch"], torch.Generator().manual_seed(self.options["seed"])
-        n = batch * min(HELD_OUT_BATCHES, len(self.held_out) // batch)
-        real = images.to_float(self.held_out[:n])
+        n = batch * min(VALIDATION_BATCHES, len(self.validation) // batch)
+        real = networks.to_float(self.validation[:n])
         epsilon = torch.rand(n, 1, 1, 1, generator=random).to(self.device)
         noise = torch.randn(n, networks.Z, generator=random).to(self.device)
         totals = {}
@@ -135,10 +127,15 @@ class Training:
                 loss, parts = self.objective.critic_loss(self.critic, x, self.generator(z), e)
                 for name, value in {"critic_loss": loss, **parts}.items():
                     totals[name] = totals.get(name, 0) + value * batch / n
-        return {f"held_out_{name}": value.item() for name, value in totals.items() if name != "penalty"}
+        return {f"validation_{name}": value.item() for name, value in totals.items() if name != "penalty"}
 
-    def shipping_generator(self):
-        return shipping_generator(self.average, self.options["seed"], self.device)
+    def ema_generator(self):
+        """The averaged generator in evaluation mode, with batch norm statistics of its own. [3]"""
+        random = torch.Generator().manual_seed(self.options["seed"])
+        with torch.no_grad():
+            noise = [torch.randn(512, networks.Z, generator=random) for _ in range(NORM_IMAGES // 512)]
+            update_bn(noise, self.average.module, self.device)
+        return self.average.module.eval()
 
     def state(self):
         """A plain dict of tensors, numbers and strings: all that `restore` needs to go on with the same bits."""
@@ -154,59 +151,12 @@ class Training:
         self.iteration, self.seconds, self.summed = state["iteration"], state["seconds"], state["summed"]
 
 
-def pick_precision(name, device):
-    """'bfloat16' or 'float32' itself; for 'auto' what this device computes faster."""
-    if name != "auto":
-        return name
-    if device.type == "cuda":
-        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
-    return "bfloat16" if cpu_is_faster_in_bfloat16() else "float32"
-
-
-@functools.cache
-def cpu_is_faster_in_bfloat16():
-    """Measured, where the instructions exist: a Xeon with avx512_bf16 but without AMX has them and is slower with them."""
-    checks = (getattr(torch.cpu, check, lambda: False) for check in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
-    if not any(check() for check in checks):
-        return False  # emulated, far slower
-
-    def seconds(matrix):
-        began = time.perf_counter()
-        matrix @ matrix
-        return time.perf_counter() - began
-
-    matrices = [torch.ones(512, 512, dtype=dtype) for dtype in (torch.bfloat16, torch.float32)]
-    times = [[seconds(matrix) for matrix in matrices] for _ in range(25)]  # in turns: other work on the machine meets both
-    lower, full = map(min, zip(*times))
-    return lower < full
-
-
 @torch.no_grad()
 def move_average(averaged, current, n):
-    """One step of the exponential moving average, in place. Early on it forgets faster, over the last tenth or so of the `n`
-    iterations: with 0.999 a thousand of them would still be a third the untrained generator."""
-    decay = min(AVERAGE, (1 + n.item()) / (10 + n.item()))  # n is on the CPU: nothing waits
+    """One step of the exponential moving average, in place; n is the number of steps so far.
+
+    Early on it forgets faster, over the last tenth or so of the n iterations: with 0.999 a thousand of them would still
+    be a third the untrained generator.
+    """
+    decay = min(EMA_DECAY, (1 + n.item()) / (10 + n.item()))  # n is on the CPU: nothing waits
     torch._foreach_lerp_(averaged, current, 1 - decay)
-
-
-def shipping_generator(average, seed, device):
-    """The averaged generator in evaluation mode, with batch norm statistics of its own. [3]"""
-    random = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        update_bn([torch.randn(512, networks.Z, generator=random) for _ in range(NORM_IMAGES // 512)], average.module, device)
-    return average.module.eval()
-
-
-class Judge:
-    """Frechet distance and class shares of a generator's images, against the held-out images, with the shipped classifier."""
-
-    def __init__(self, weights_dir, pixels, held_out, device):
-        self.network, self.device = classifier.load(weights_dir, device), device
-        self.real = classifier.judge(self.network, held_out)[0]
-        # Real against real: as many training images as there are held-out ones.
-        self.floor = measures.frechet_distance(classifier.judge(self.network, pixels[:len(held_out)])[0], self.real)
-
-    def __call__(self, generator, seed):
-        pixels = measures.sample(generator, measures.SAMPLES, seed, self.device)
-        features, labels, _ = classifier.judge(self.network, pixels)
-        return measures.frechet_distance(features, self.real), measures.class_shares(labels)

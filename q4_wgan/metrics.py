@@ -1,0 +1,103 @@
+"""How good a set of images is: relative Frechet distance, precision and recall, class frequencies, and what is a failure.
+
+The unit is the distance of real training images from the reference images, as many of each: 1 is as good as real images.
+It is sampling noise, so it depends on the reference and its size. Two feature spaces: the 128 features of our own
+classifier, and the first 64 principal components of the pixels. Neither is the Inception FID.
+"""
+
+import math
+
+import torch
+
+from .classifier import classify
+
+# ---- what counts as a failure; fixed before the first training, README.md says the same ---------
+SMALLEST_FREQUENCY = 0.01  # a class with less than 1 % of the images (it should have 10 %) is lost: mode collapse
+# Real images made worse are at 83 (noise of 20 grey levels), 140 (blurred over 3x3 pixels), 17 to 50 (one class left
+# out) and over 580 (one class alone): results/q4/scores.json. Above 100 garments are blurred away or classes are gone.
+LARGEST_DISTANCE = 100.0
+COMPONENTS = 64  # of the pixels
+
+
+def verdict(losses_finite, frequencies, relative_distance):
+    """('converged' or 'failed', reason) of a training. frequencies: ten class frequencies of its images."""
+    if not losses_finite:
+        return "failed", "a loss is NaN or infinite"
+    smallest = min(frequencies)
+    if smallest < SMALLEST_FREQUENCY:
+        lost = frequencies.index(smallest)
+        return "failed", f"class {lost} has {smallest:.2%} of the images, under {SMALLEST_FREQUENCY:.0%}"
+    if relative_distance > LARGEST_DISTANCE:
+        return "failed", f"relative distance {relative_distance:.0f}, above {LARGEST_DISTANCE:.0f}"
+    return "converged", f"all classes present, relative distance {relative_distance:.1f}"
+
+
+# ---- distances -----------------------------------------------------------------------------------
+
+class Metrics:
+    """The two relative Frechet distances and the class frequencies of images, against reference images.
+
+    network: the classifier. pixels: uint8 (n, 28, 28), the training images; reference: uint8 (m, 28, 28), m <= n.
+    """
+
+    def __init__(self, network, pixels, reference, device):
+        self.network, self.device = network, device
+        flat = pixels.flatten(1).double() / 255
+        self.mean = flat.mean(0)
+        self.basis = torch.linalg.eigh(torch.cov(flat.T))[1][:, -COMPONENTS:]  # eigenvalues rise
+        self.reference = classify(network, reference)[0], self.components(reference)
+        real = pixels[:len(reference)]
+        self.real_distance = frechet_distance(classify(network, real)[0], self.reference[0])
+        self.real_distance_pixels = frechet_distance(self.components(real), self.reference[1])
+
+    def components(self, pixels):
+        """The first 64 principal components of uint8 images: float64 (n, 64)."""
+        return (pixels.flatten(1).double() / 255 - self.mean) @ self.basis
+
+    def __call__(self, pixels):
+        pixels = pixels.cpu()
+        features, labels, _ = classify(self.network, pixels)
+        distances = (frechet_distance(features, self.reference[0]) / self.real_distance,
+                     frechet_distance(self.components(pixels), self.reference[1]) / self.real_distance_pixels)
+        return {"relative_distance": distances[0], "relative_distance_pixels": distances[1],
+                "class_frequencies": class_frequencies(labels)}
+
+
+def frechet_distance(a, b):
+    """Frechet distance of the Gaussians fitted to two sets of features, (n, d) and (m, d):
+
+    |mean_a - mean_b|^2 + tr(A + B - 2 (A B)^(1/2))   (Heusel et al. 2017, equation 6; Dowson and Landau 1982).
+    """
+    a, b = a.double(), b.double()
+    A, B = torch.cov(a.T), torch.cov(b.T)
+    values, vectors = torch.linalg.eigh(A)
+    root = vectors * values.clamp(min=0).sqrt() @ vectors.T
+    # A B and root B root have the same eigenvalues, and the second is symmetric: no complex square root.
+    cross = torch.linalg.eigvalsh(root @ B @ root).clamp(min=0).sqrt().sum()
+    mean = (a.mean(0) - b.mean(0)).square().sum()
+    return (mean + A.trace() + B.trace() - 2 * cross).clamp(min=0).item()
+
+
+def precision_recall(real, fake, k=3, chunk=1000):
+    """Improved precision and recall (Kynkaanniemi et al. 2019, equation 1), both in 0..1, for features (n, d), (m, d).
+
+    Precision: the part of the fakes within the k-th-neighbour ball of some real image; recall: the reverse.
+    """
+    def radii(x):  # k + 1: every point is its own nearest neighbour
+        return torch.cat([torch.cdist(part, x).kthvalue(k + 1, dim=1).values for part in x.split(chunk)])
+
+    def inside(points, centres, radius):
+        found = torch.cat([(torch.cdist(part, centres) <= radius).any(1) for part in points.split(chunk)])
+        return found.float().mean().item()
+
+    return inside(fake, real, radii(real)), inside(real, fake, radii(fake))
+
+
+def class_frequencies(labels):
+    """The frequencies of the classes 0 to 9 among labels (n,): a list of ten numbers that sum to 1."""
+    return (torch.bincount(labels, minlength=10).double() / len(labels)).tolist()
+
+
+def kl_to_uniform(frequencies):
+    """KL(frequencies || uniform) in nats: 0 for ten equal classes, ln 10 = 2.30 for a single one."""
+    return sum(p * math.log(p * len(frequencies)) for p in frequencies if p > 0)
