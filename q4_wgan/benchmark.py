@@ -1,99 +1,39 @@
-"""Times one WGAN-GP generator iteration (5 critic steps and 1 generator step) of train.py against the textbook loop, side
-by side in one run: same machine, network, batch and images.
+"""Times one generator iteration of every objective and of the textbook loop, side by side on the same machine.
 
-Textbook: float32, torch's own convolutions, DataLoader with ToTensor, separate passes over real, generated and interpolated
-images, one generator pass per critic step, double backward. Rounds alternate, so that both see the same state of the machine; the median
-counts. Also prints the achieved GFLOP/s as a share of this machine's own bfloat16 matrix-product rate. Writes
-results/q4_benchmark.json.
+Networks, batch and images are the same; the loops take turns, so that all see the same state of the machine, and the
+median counts. WGAN-GP is timed with the gradient penalty on the first 16 images of a batch, as it ships on a CPU, on
+32 and on all 64. On one thread, as compare.py trains. Writes results/q4/benchmark.json: seconds, how many times as long
+the textbook loop takes as the shipped iteration, and the cost in iterations of DCGAN (runs.COST has these constants).
 """
 
 import statistics
+import sys
 import time
+from pathlib import Path
 
 import torch
-from torch.utils.data import DataLoader, Dataset
-from torchvision.transforms.functional import to_tensor
 from tqdm import tqdm
 
-import files
-import images
-import networks
-from objectives import LAMBDA, OBJECTIVES
-from training import Training, pick_precision
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the repository, wherever the script is started
+from q4_wgan import files, images, textbook
+from q4_wgan.command import Parser, UserError, add_folders, as_json, name, number, run_main, seed, write
+from q4_wgan.training import Training
+
+BATCH, WARM_UP = 64, 2
+SHIPPED = "wgan-gp 16"
+LOOPS = {"dcgan": {"objective": "dcgan"}, "wgan-clip": {"objective": "wgan-clip"},
+         **{f"wgan-gp {n}": {"objective": "wgan-gp", "penalty_images": n} for n in (16, 32, 64)},
+         "textbook": {"objective": "textbook"}}
+TITLES = {"dcgan": "DCGAN", "wgan-clip": "WGAN, clipping", "wgan-gp 16": "WGAN-GP, penalty on 16",
+          "wgan-gp 32": "WGAN-GP, penalty on 32", "wgan-gp 64": "WGAN-GP, penalty on 64",
+          "wgan-gp 64 float32": "the same in float32", "textbook": "WGAN-GP, textbook loop"}
 
 
-def plain(network):
-    """The network with torch's own transposed convolutions and the default memory format, as most code has it."""
-    for module in network.modules():
-        if isinstance(module, networks.Up):
-            module.forward = torch.nn.ConvTranspose2d.forward.__get__(module)
-    return network.to(memory_format=torch.contiguous_format)
-
-
-class Textbook:
-    """The loop as most public WGAN-GP code has it, with this room's networks."""
-
-    class Images(Dataset):
-        def __init__(self, pixels):
-            self.pixels = pixels.numpy()
-
-        def __len__(self):
-            return len(self.pixels)
-
-        def __getitem__(self, index):
-            return to_tensor(self.pixels[index]) * 2 - 1
-
-    def __init__(self, options, pixels, device):
-        torch.manual_seed(options["seed"])
-        self.device = device
-        self.generator = plain(networks.make_generator("conv", options["dim"])).to(device)
-        self.critic = plain(networks.make_critic("conv", options["dim"], False)).to(device)
-        settings = OBJECTIVES["wgan-gp"]
-        self.optimizers = [torch.optim.Adam(network.parameters(), options["learning_rate"], settings.betas)
-                           for network in (self.generator, self.critic)]
-        self.loader = DataLoader(self.Images(pixels), options["batch"], shuffle=True, drop_last=True)
-        self.batches = iter(self.loader)
-
-    def next_batch(self):
-        try:
-            return next(self.batches).to(self.device)
-        except StopIteration:
-            self.batches = iter(self.loader)
-            return next(self.batches).to(self.device)
-
-    def step(self):
-        for _ in range(5):
-            real = self.next_batch()
-            fake = self.generator(torch.randn(len(real), networks.Z, device=self.device)).detach()
-            epsilon = torch.rand(len(real), 1, 1, 1, device=self.device)
-            mixed = (epsilon * real + (1 - epsilon) * fake).requires_grad_()
-            gradient = torch.autograd.grad(self.critic(mixed).sum(), mixed, create_graph=True)[0]
-            penalty = (gradient.flatten(1).norm(dim=1) - 1).square().mean()
-            loss = self.critic(fake).mean() - self.critic(real).mean() + LAMBDA * penalty
-            self.optimizers[1].zero_grad()
-            loss.backward()
-            self.optimizers[1].step()
-        loss = -self.critic(self.generator(torch.randn(len(real), networks.Z, device=self.device))).mean()
-        self.optimizers[0].zero_grad()
-        loss.backward()
-        self.optimizers[0].step()
-
-
-def multiply_adds(dim):
-    """Multiply-adds of one image through (generator, critic), convolutions and linear layers only."""
-    critic = 25 * dim * (14 * 14 + 49 * 2 * dim + 16 * 8 * dim) + 64 * dim
-    generator = networks.Z * 64 * dim + 25 * dim * (16 * 8 * dim + 49 * 2 * dim + 14 * 14)
-    return generator, critic
-
-
-def operations(dim, batch):
-    """Floating-point operations of one iteration as train.py does it, two per multiply-add.
-
-    Critic step: forward and backward over real and generated images (3 passes' worth on 2 batches), the penalty's
-    forward, its chain and the chain's backward (4 on one); a generator pass; the generator step.
-    """
-    generator, critic = multiply_adds(dim)
-    return 2 * batch * (5 * (6 * critic + 4 * critic + generator) + 3 * generator + 2 * critic)
+def make(loop, dim, precision, first_seed, data, device):
+    kind = textbook.Textbook if loop == "textbook" else Training
+    options = {"arch": "conv", "dim": dim, "batch": BATCH, "iterations": 10**6, "learning_rate": 2e-4,
+               "seed": first_seed, "precision": precision, **LOOPS[loop]}
+    return kind(options, data.train, data.validation, device)
 
 
 def timed(function, device):
@@ -107,68 +47,71 @@ def timed(function, device):
     return time.perf_counter() - start
 
 
-def matrix_rate(device, dtype, n=2048, rounds=9):
-    """FLOP/s of an n x n matrix product, the best of some rounds."""
-    a, b = (torch.randn(n, n, device=device).to(dtype) for _ in range(2))
-    a @ b
-    return 2 * n**3 / min(timed(lambda: a @ b, device) for _ in range(rounds))
-
-
-def main():
-    parser = files.Parser(description=__doc__, epilog="""examples:
-  python q4_wgan/benchmark.py                 on an otherwise idle machine (a minute or two)
-  python q4_wgan/benchmark.py --rounds 3 --dim 32""")
-    parser.add_argument("--rounds", type=files.positive, default=15, help="timed iterations of each (default: 15)")
-    parser.add_argument("--dim", type=files.positive, default=64, help="width D (default: 64)")
-    parser.add_argument("--seed", type=files.natural, default=0, help="seed of all randomness (default: 0)")
-    files.add_device(parser)
-    files.add_folders(parser, "data", "results")
-    args = parser.parse_args()
-
-    device = files.pick_device(args.device)
-    pixels, held_out = images.split(images.load(args.data_dir)[0][0])
-    options = {"objective": "wgan-gp", "arch": "conv", "dim": args.dim, "batch": 64, "iterations": 10**6,
-               "learning_rate": 2e-4, "seed": args.seed, "precision": pick_precision("auto", device)}
-    loops = {"ours": Training(options, pixels, held_out, device),
-             "ours_float32": Training({**options, "precision": "float32"}, pixels, held_out, device),
-             "textbook": Textbook(options, pixels, device)}
-    seconds = {name: [] for name in loops}
-    for round_ in tqdm(range(args.rounds + 2), unit="round"):
-        for name, loop in loops.items():
-            taken = timed(loop.step, device)
-            if round_ >= 2:  # the first two rounds are warm-up
-                seconds[name].append(taken)
-    median = {name: statistics.median(values) for name, values in seconds.items()}
-    dtype = torch.bfloat16 if options["precision"] == "bfloat16" else torch.float32
-    peak, flops = matrix_rate(device, dtype), operations(args.dim, 64)
-    result = {
-        "seconds_per_iteration": {name: {"median": median[name], "min": min(values), "max": max(values), "n": len(values)}
-                                  for name, values in seconds.items()},
-        "textbook_over_ours": median["textbook"] / median["ours"],
-        "gflop_per_iteration": flops / 1e9, "achieved_gflop_per_second": flops / median["ours"] / 1e9,
-        "matrix_product_gflop_per_second": peak / 1e9, "share_of_matrix_product_rate": flops / median["ours"] / peak,
-        "precision": options["precision"], "dim": args.dim, "batch": 64, "device": device.type,
-        "processor": torch.cuda.get_device_name() if device.type == "cuda" else processor(),
-        "threads": torch.get_num_threads(), "torch": torch.__version__,
-    }
-    files.save_json(args.results_dir / "q4_benchmark.json", result)
-    for name, value in median.items():
-        print(f"{name:13} {value:.3f} s per iteration (median of {args.rounds}; {min(seconds[name]):.3f} to "
-              f"{max(seconds[name]):.3f})")
-    print(f"textbook / ours = {result['textbook_over_ours']:.2f}; {result['achieved_gflop_per_second']:.0f} GFLOP/s, "
-          f"{result['share_of_matrix_product_rate']:.0%} of this machine's {options['precision']} matrix product "
-          f"({result['matrix_product_gflop_per_second']:.0f} GFLOP/s); saved {args.results_dir / 'q4_benchmark.json'}")
-    return 0
-
-
 def processor():
-    """The processor's name, where the system tells it."""
+    """Its name, where the system tells it."""
     try:
-        lines = files.Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
         return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         return "unknown"
 
 
+def markdown(result):
+    """Seconds per iteration by width, as the table in EXPERIMENTS.md."""
+    dims = result["dims"]
+    rows = ["| | " + " | ".join(f"D = {dim}" for dim in dims) + " |", "|---" * (len(dims) + 1) + "|"]
+    for loop, title in TITLES.items():
+        found = [entry["seconds_per_iteration"].get(loop) for entry in dims.values()]
+        cells = [f"{seconds['median']:.3f}" if seconds else "" for seconds in found]
+        if any(cells):
+            rows.append(f"| {title} | {' | '.join(cells)} |")
+    return "\n".join(rows)
+
+
+def main():
+    parser = Parser(description=__doc__, epilog="""examples:
+  python q4_wgan/benchmark.py                        on an otherwise idle machine, some minutes
+  python q4_wgan/benchmark.py --dims 32 --rounds 3
+  python q4_wgan/benchmark.py --threads 2""")
+    parser.add_argument("--dims", type=number(int, 1, 1024), nargs="+", default=[64, 32, 16],
+                        help="widths D (default: 64 32 16)")
+    parser.add_argument("--rounds", type=number(int, 1, 10_000), default=15,
+                        help="timed iterations of each (default: 15)")
+    parser.add_argument("--threads", type=number(int, 1, 1024), default=1, help="of the processor (default: 1)")
+    parser.add_argument("--dataset", type=name, default="fashion", help="(default: fashion)")
+    parser.add_argument("--seed", type=seed, default=0, help="seed of all randomness (default: 0)")
+    files.add_device(parser)
+    add_folders(parser, "data", "results")
+    args = parser.parse_args()
+
+    torch.set_num_threads(args.threads)
+    device = files.pick_device(args.device)
+    precision = files.pick_precision("auto", device)
+    data = images.load(args.dataset, args.data_dir)
+    if min(len(data.train), len(data.validation)) < BATCH:
+        raise UserError(f"--dataset {args.dataset}: fewer images than a batch of {BATCH}")
+    dims = {}
+    for dim in args.dims:
+        loops = {loop: make(loop, dim, precision, args.seed, data, device) for loop in LOOPS}
+        seconds = {loop: [] for loop in loops}
+        for turn in tqdm(range(args.rounds + WARM_UP), unit="round", desc=f"D = {dim}"):
+            for loop, training in loops.items():
+                taken = timed(training.step, device)
+                if turn >= WARM_UP:
+                    seconds[loop].append(taken)
+        median = {loop: statistics.median(values) for loop, values in seconds.items()}
+        dims[str(dim)] = {
+            "seconds_per_iteration": {loop: {"median": median[loop], "min": min(values), "max": max(values),
+                                             "n": len(values)} for loop, values in seconds.items()},
+            "textbook_over_shipped": median["textbook"] / median[SHIPPED],
+            "cost": {loop: median[loop] / median["dcgan"] for loop in loops}}
+    result = {"threads": args.threads, "precision": precision, "batch": BATCH, "device": device.type,
+              "processor": torch.cuda.get_device_name() if device.type == "cuda" else processor(),
+              "torch": str(torch.__version__), "dims": dims}
+    write(args.results_dir / "q4" / "benchmark.json", as_json(result))
+    print(markdown(result))
+    print(f"saved {args.results_dir / 'q4' / 'benchmark.json'}")
+
+
 if __name__ == "__main__":
-    files.run_main(main)
+    run_main(main)

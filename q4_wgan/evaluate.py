@@ -1,152 +1,212 @@
-"""Measures the shipped generators: 10,000 generated images against the 10,000 test images, five sampling seeds each.
+"""Scores of the shipped generators: 10,000 generated against the 10,000 test images, five sampling seeds each.
 
-Writes results/q4_scores.json: Frechet distance in the features of the shipped classifier, as such and in units of the
-floor (10,000 training against the 10,000 test images), precision and recall, class shares and their KL to uniform, and
-how far generated images are from their nearest training image. Not Inception FID: not comparable with published FIDs.
+Writes results/q4/scores.json: relative Frechet distance in the classifier's features and in the pixels (1: as good as
+10,000 training images), precision and recall, class frequencies, how far generated images are from their nearest
+training image; what the distance means (training images made worse in known ways); what the losses and the record of
+attempts say about the two trainings. This is not the Inception FID, which --inception computes. Takes some minutes.
 """
 
-import csv
-import json
+import sys
+from pathlib import Path
 
+import numpy as np
 import torch
 from torch.nn import functional as F
 from tqdm import tqdm
 
-import classifier
-import files
-import images
-import measures
-from files import UserError
-from generate import load_generator
-from measures import frechet_distance
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the repository, wherever the script is started
+from q4_wgan import classifier, files, images, metrics, sampling
+from q4_wgan.command import ROOT, Parser, UserError, add_folders, as_json, number, read_json, run_main, seed, write
+from q4_wgan.summary import mean_std, read_losses
+
+MODELS = {"dcgan": "DCGAN", "wgan": "WGAN-GP"}
+TRAINING = ("attempt", "objective", "arch", "dim", "iterations", "batch", "learning_rate", "generator_learning_rate",
+            "beta1", "penalty_images", "seed", "precision", "seconds")  # what is said of a training
+WINDOW = 100  # iterations that a loss is the mean of, where one is quoted
+MOMENTS = 1_000, 2_000, 4_000, 8_000, 10_000, 12_000, 16_000  # of a training, besides its first evaluation and its end
 
 
-def mean_and_spread(values):
-    values = torch.tensor(values, dtype=torch.float64)
-    return {"mean": values.mean().item(), "std": values.std().item() if len(values) > 1 else None, "n": len(values)}
-
+# ---- images --------------------------------------------------------------------------------------
 
 def nearest(pixels, training, chunk=250):
-    """(distance to the nearest training image (n,), its row (n,)), Euclidean over the 784 pixels scaled to 0..1."""
+    """Euclidean distance of images (n, 28, 28) to the nearest training image: (n,), pixels scaled to 0..1."""
     flat = training.flatten(1).float() / 255
-    norms = flat.square().sum(1)
-    distances, rows = [], []
+    norms, distances = flat.square().sum(1), []
     for part in (pixels.flatten(1).float() / 255).split(chunk):
         squared = part.square().sum(1, keepdim=True) + norms - 2 * part @ flat.T
-        value, row = squared.min(1)
-        distances.append(value.clamp(min=0).sqrt())
-        rows.append(row)
-    return torch.cat(distances), torch.cat(rows)
+        distances.append(squared.min(1).values.clamp(min=0).sqrt())
+    return torch.cat(distances)
 
 
-def calibrate(network, training, labels, reference, floor):
-    """What the distance means, in units of the floor: the training images made worse in known ways."""
-    def ratio(pixels):
-        return frechet_distance(classifier.judge(network, pixels)[0], reference) / floor
+def calibrate(network, training, labels, real, unit):
+    """What the relative distance means: that of training images made worse. real: features of the test images."""
+    def relative(pixels):
+        return metrics.frechet_distance(classifier.classify(network, pixels)[0], real) / unit
 
-    n, random = len(reference), torch.Generator().manual_seed(0)
+    n, random = len(real), torch.Generator().manual_seed(0)
     few = training[:n // 2].float()
     noise = torch.randn(few.shape, generator=random)
     blurred = F.avg_pool2d(F.pad(few.unsqueeze(1), (1, 1, 1, 1), mode="replicate"), 3, 1).squeeze(1)
-    return {
-        "without_one_class": [ratio(training[labels != k][:n]) for k in range(10)],
-        "one_class_only": [ratio(training[labels == k][:n // 2]) for k in range(10)],
-        "noise_20_grey_levels": ratio((few + 20 * noise).clamp(0, 255).to(torch.uint8)),
-        "blurred_3x3": ratio(blurred.to(torch.uint8)),
-        "uniform_noise": ratio(torch.randint(0, 256, few.shape, generator=random, dtype=torch.uint8)),
-    }
+    return {"without_one_class": [relative(training[labels != k][:n]) for k in range(10)],
+            "one_class_only": [relative(training[labels == k][:n // 2]) for k in range(10)],
+            "noise_20_grey_levels": relative((few + 20 * noise).clamp(0, 255).to(torch.uint8)),
+            "blurred_3x3": relative(blurred.to(torch.uint8)),
+            "uniform_noise": relative(torch.randint(0, 256, few.shape, generator=random, dtype=torch.uint8))}
 
+
+def real_scores(network, data, device):
+    """Of real images: the unit of the distances, what it is made of, and what a perfect generator would have."""
+    n, few = len(data.test), min(1000, len(data.test))
+    real, labels, _ = classifier.classify(network, data.test)
+    train = classifier.classify(network, data.train[:2 * n])[0]
+    validation = classifier.classify(network, data.validation[:n])[0]
+    unit = metrics.frechet_distance(train[:n], real)
+    precision, recall = metrics.precision_recall(real, train[:n])
+    return real, {
+        "images": n, "real_distance": unit, "real_distance_validation": metrics.frechet_distance(train[:n], validation),
+        "distance_train_train": metrics.frechet_distance(train[:n], train[n:]),
+        "distance_validation_test": metrics.frechet_distance(validation, real),
+        "precision": precision, "recall": recall, "class_frequencies_of_test": metrics.class_frequencies(labels),
+        "median_distance_to_nearest_training": nearest(data.test[:few], data.train).median().item(),
+        "calibration": calibrate(network, data.train, data.train_labels, real, unit)}
+
+
+def inception_fid(generated, real):
+    """Inception FID (Heusel et al. 2017) of uint8 images (n, 28, 28), by torchmetrics. Raises UserError without it."""
+    try:
+        from torchmetrics.image.fid import FrechetInceptionDistance
+        metric = FrechetInceptionDistance()  # fetches its weights
+    except Exception as error:  # not installed, no network, a refused file
+        raise UserError("--inception: needs pip install 'torchmetrics[image]' and its weights from the network "
+                        f"({type(error).__name__}: {error})") from None
+    for pixels, is_real in ((real, True), (generated, False)):
+        for part in pixels.split(250):
+            metric.update(part.unsqueeze(1).expand(-1, 3, -1, -1), real=is_real)
+    return metric.compute().item()
+
+
+# ---- trainings -----------------------------------------------------------------------------------
+
+def shipped(results_dir, file):
+    """The path of a record: in --results-dir or, where it has none, in the results of this repository."""
+    path = results_dir / "q4" / file
+    return path if path.exists() else ROOT / "results" / "q4" / file
+
+
+def attempts_of(entries, model):
+    """How the trainings of a model ended: counts, and the failures before the first that converged."""
+    attempts = {}
+    for entry in entries:
+        if entry.get("model") == model and "attempt" in entry:
+            attempts.setdefault(entry["attempt"], {}).update(entry)
+    outcomes = [attempt.get("outcome") for attempt in attempts.values()]
+    first = outcomes.index("converged") if "converged" in outcomes else len(outcomes)
+    return {"attempts": len(attempts), **{outcome: outcomes.count(outcome) for outcome in
+                                          ("converged", "failed", "interrupted")},
+            "failed_before_first_success": outcomes[:first].count("failed") if "converged" in outcomes else None,
+            "reasons": [attempt.get("reason") for attempt in attempts.values() if attempt.get("outcome") == "failed"]}
+
+
+def moments_of(losses, unit):
+    """The losses where the distance was taken: means of the WINDOW iterations before, and the validation loss there."""
+    iteration = losses["iteration"]
+    evaluated = iteration[~np.isnan(losses["distance"])]
+    wanted = sorted({evaluated[0], evaluated[-1], *(m for m in MOMENTS if m in evaluated)})
+    table = []
+    for at in wanted:
+        window, row = (iteration > at - WINDOW) & (iteration <= at), iteration == at
+        table.append({"iteration": int(at), "critic_loss": float(losses["critic_loss"][window].mean()),
+                      "generator_loss": float(losses["generator_loss"][window].mean()),
+                      "validation_critic_loss": float(losses["validation_critic_loss"][row][0]),
+                      "relative_distance": float(losses["distance"][row][0] / unit)})
+    return table
+
+
+def lowest(losses, name, width=500):
+    """The lowest mean of `width` iterations that a loss has: value, and the iteration at their end."""
+    steps = max(1, int(np.sum(losses["iteration"] <= width)))
+    means = np.convolve(losses[name], np.ones(steps) / steps, "valid")
+    return {"value": float(means.min()), "iteration": int(losses["iteration"][steps - 1 + means.argmin()])}
+
+
+# ---- the table -----------------------------------------------------------------------------------
 
 def markdown(scores):
     """The scores as the table in README.md."""
     real = scores["real"]
-    rows = (("Fréchet distance, in floors", "frechet_in_floors", ".1f", 1, "1"),
-            ("precision", "precision", ".3f", 1, f"{real['precision']:.3f}"), ("recall", "recall", ".3f", 1, f"{real['recall']:.3f}"),
-            ("smallest share of a class, %", "smallest_share", ".1f", 100, ""),
-            ("largest share of a class, %", "largest_share", ".1f", 100, ""),
-            ("KL of the classes to uniform, nats", "kl_to_uniform", ".4f", 1, ""),
+    rows = (("relative Fréchet distance", "relative_distance", ".1f", 1, "1"),
+            ("the same in 64 principal components of the pixels", "relative_distance_pixels", ".2f", 1, "1"),
+            ("precision", "precision", ".3f", 1, f"{real['precision']:.3f}"),
+            ("recall", "recall", ".3f", 1, f"{real['recall']:.3f}"),
+            ("smallest class frequency, %", "smallest_class_frequency", ".1f", 100, ""),
+            ("largest class frequency, %", "largest_class_frequency", ".1f", 100, ""),
+            ("KL of the class frequencies to uniform, nats", "kl_to_uniform", ".4f", 1, ""),
             ("median distance to the nearest training image", "median_distance_to_nearest_training", ".2f", 1,
-             f"{real['median_distance_test_to_nearest_training']:.2f} (test images)"))
+             f"{real['median_distance_to_nearest_training']:.2f} (test images)"))
     lines = ["| | DCGAN | WGAN-GP | real training images |", "|---|---|---|---|"]
     for title, key, form, unit, of_real in rows:
-        cells = [f"{scores[model][key]['mean'] * unit:{form}} ± {scores[model][key]['std'] * unit:{form}}" for model in files.MODELS]
+        cells = (f"{s['mean'] * unit:{form}} ± {s['std'] * unit:{form}}" for s in (scores[m][key] for m in MODELS))
         lines.append(f"| {title} | {' | '.join(cells)} | {of_real} |")
     return "\n".join(lines)
 
 
-def length_markdown(scores, results_dir, wanted=(1000, 2000, 4000, 8000, 12000, 16000, 22000)):
-    """How the distance to the held-out images fell with training, from the losses that shipped, as the table in README.md."""
-    lines = ["| generator iterations | " + " | ".join(f"{n:,}" for n in wanted) + " |", "|---" * (len(wanted) + 1) + "|"]
-    for model, name in zip(files.MODELS, ("DCGAN", "WGAN-GP")):
-        with open(results_dir / f"q4_{model}_losses.csv", newline="") as file:
-            found = {int(row["iteration"]): float(row["distance"]) for row in csv.DictReader(file) if row["distance"]}
-        floor = scores[model]["training"]["floor"]
-        lines.append(f"| {name} | " + " | ".join(f"{found[n] / floor:.0f}" if n in found else "" for n in wanted) + " |")
-    return "\n".join(lines)
+def score(generator, first_seed, repeats, measure, network, real, data, device, label):
+    """{score: mean, standard deviation, n} over sampling seeds, and the mean class frequencies."""
+    n, found = len(data.test), []
+    for number_ in tqdm(range(first_seed, first_seed + repeats), desc=label, unit="seed"):
+        pixels = sampling.sample(generator, n, number_, device).cpu()
+        features, _, _ = classifier.classify(network, pixels)
+        values, (precision, recall) = measure(pixels), metrics.precision_recall(real, features)
+        frequencies = values.pop("class_frequencies")
+        found.append({**values, "precision": precision, "recall": recall, "class_frequencies": frequencies,
+                      "kl_to_uniform": metrics.kl_to_uniform(frequencies),
+                      "smallest_class_frequency": min(frequencies), "largest_class_frequency": max(frequencies),
+                      "median_distance_to_nearest_training": nearest(pixels[:1000], data.train).median().item()})
+    frequencies = np.mean([entry.pop("class_frequencies") for entry in found], axis=0).tolist()
+    return {"sampling_seeds": list(range(first_seed, first_seed + repeats)),
+            **{key: mean_std([entry[key] for entry in found]) for key in found[0]}, "class_frequencies": frequencies}
 
 
 def main():
-    parser = files.Parser(description=__doc__, epilog="""examples:
-  python q4_wgan/evaluate.py                        both shipped generators (some minutes on 2 CPU cores)
-  python q4_wgan/evaluate.py --model wgan --repeats 1""")
-    parser.add_argument("--model", choices=files.MODELS, help="only this one; the scores of the other are kept (default: both)")
-    parser.add_argument("--seed", type=files.natural, default=0, help="first sampling seed (default: 0)")
-    parser.add_argument("--repeats", type=files.positive, default=5, help="sampling seeds (default: 5)")
+    parser = Parser(description=__doc__, epilog="""examples:
+  python q4_wgan/evaluate.py                        both shipped generators
+  python q4_wgan/evaluate.py --model wgan           this one; the scores of the other are kept
+  python q4_wgan/evaluate.py --inception            the Inception FID as well (torchmetrics; fetches its weights)""")
+    parser.add_argument("--model", choices=MODELS, help="only this one (default: both)")
+    parser.add_argument("--seed", type=seed, default=0, help="first sampling seed (default: 0)")
+    parser.add_argument("--repeats", type=number(int, 2, 1000), default=5, help="sampling seeds (default: 5)")
+    parser.add_argument("--inception", action="store_true", help="also the Inception FID, of the first sampling seed")
     files.add_device(parser)
-    files.add_folders(parser, "data", "weights", "results")
+    add_folders(parser, "data", "weights", "results")
     args = parser.parse_args()
 
+    path = args.results_dir / "q4" / "scores.json"
+    scores = read_json(path) if args.model and path.exists() else {}
     device = files.pick_device(args.device)
-    network = classifier.load(args.weights_dir, device)
-    generators = {model: load_generator(args.weights_dir / f"q4_{model}.pt", model)
-                  for model in ([args.model] if args.model else files.MODELS)}
-    (training, labels), (test, _) = images.load(args.data_dir)
-    n = len(test)
-    real, real_labels, _ = classifier.judge(network, test)
-    floor = frechet_distance(classifier.judge(network, training[:n])[0], real)
-    few = min(1000, n)
-
-    path = args.results_dir / "q4_scores.json"
-    scores = {}
-    if args.model and path.exists():
-        try:
-            scores = json.loads(path.read_text())
-        except ValueError:
-            raise UserError(f"{path}: not readable as JSON; run without --model to write it anew") from None
-    precision, recall = measures.precision_recall(real, classifier.judge(network, training[:n])[0])
-    scores["real"] = {
-        "images": n, "floor": floor, "precision": precision, "recall": recall,
-        "classifier_shares_of_test": measures.class_shares(real_labels),
-        "median_distance_test_to_nearest_training": nearest(test[:few], training)[0].median().item(),
-        "calibration_in_floors": calibrate(network, training, labels, real, floor),
-        "failure_above_floors": measures.FLOOR_MULTIPLE,
-    }
+    generators = {model: sampling.load_generator(args.weights_dir / f"q4_{model}.pt", model)
+                  for model in ([args.model] if args.model else MODELS)}
+    network = classifier.load(args.weights_dir, "fashion", device)
+    data = images.load("fashion", args.data_dir)
+    measure = metrics.Metrics(network, data.train, data.test, device)
+    real, scores["real"] = real_scores(network, data, device)
+    scores["failure"] = {"relative_distance_above": metrics.LARGEST_DISTANCE,
+                         "class_frequency_below": metrics.SMALLEST_FREQUENCY}
+    entries = files.read_lines(shipped(args.results_dir, "attempts.jsonl"))
     for model, (generator, content) in generators.items():
-        generator.to(device)
-        runs = []
-        for seed in tqdm(range(args.seed, args.seed + args.repeats), desc=model, unit="seed"):
-            pixels = measures.sample(generator, n, seed, device).cpu()
-            features, found, _ = classifier.judge(network, pixels)
-            distance, shares = frechet_distance(features, real), measures.class_shares(found)
-            precision, recall = measures.precision_recall(real, features)
-            runs.append({"frechet_distance": distance, "frechet_in_floors": distance / floor, "precision": precision,
-                         "recall": recall, "kl_to_uniform": measures.kl_to_uniform(shares), "smallest_share": min(shares),
-                         "largest_share": max(shares), "shares": shares,
-                         "median_distance_to_nearest_training": nearest(pixels[:few], training)[0].median().item()})
-        summary = {key: mean_and_spread([run[key] for run in runs]) for key in runs[0] if key != "shares"}
-        summary["shares"] = torch.tensor([run["shares"] for run in runs]).mean(0).tolist()
-        kept = ("objective", "arch", "dim", "seed", "start", "iterations", "batch", "penalty_images", "learning_rate",
-                "generator_learning_rate", "beta1", "precision", "attempt", "seconds", "distance", "floor")
-        scores[model] = {"training": {key: content.get(key) for key in kept},
-                         "sampling_seeds": list(range(args.seed, args.seed + args.repeats)), **summary}
-        print(f"{model}: Frechet distance {summary['frechet_distance']['mean']:.2f}, "
-              f"{summary['frechet_in_floors']['mean']:.1f} times the floor {floor:.3f}; precision "
-              f"{summary['precision']['mean']:.2f}, recall {summary['recall']['mean']:.2f}; classes "
-              f"{summary['smallest_share']['mean']:.1%} to {summary['largest_share']['mean']:.1%}")
-    files.save_json(path, scores)
+        found = score(generator.to(device), args.seed, args.repeats, measure, network, real, data, device, model)
+        losses = read_losses(shipped(args.results_dir, f"{model}_losses.csv"))
+        moments = moments_of(losses, scores["real"]["real_distance_validation"])
+        training = {**{key: content[key] for key in TRAINING if content.get(key) is not None},
+                    "validation_relative_distance": moments[-1]["relative_distance"]}
+        scores[model] = {"training": training, **found, "attempts": attempts_of(entries, model), "moments": moments,
+                         "lowest_generator_loss": lowest(losses, "generator_loss")}
+        if args.inception:
+            generated = sampling.sample(generator, len(data.test), args.seed, device).cpu()
+            scores[model]["inception_fid"] = inception_fid(generated, data.test)
+    write(path, as_json(scores))
+    print(markdown(scores) if scores.keys() >= MODELS.keys() else "")
     print(f"saved {path}")
-    return 0
 
 
 if __name__ == "__main__":
-    files.run_main(main)
+    run_main(main)

@@ -1,75 +1,119 @@
-"""Which learning rate? Short trainings of every objective with several, judged on the held-out images.
+"""Equal search: 24 random draws of the settings for DCGAN, WGAN-GP and WGAN with clipping, judged on validation images.
 
-The learning rate is not the papers': their trainings are ten times longer. Three settings that go with it can be tried too: the
-generator's rate, Adam's first beta, and on how many images the penalty is taken. Every run is a line of
-results/q4_tries.jsonl, and a table of the distances of the runs asked for is printed. Stopped, the same command goes on.
+The draws of all three have the same distributions: the critic's learning rate log-uniform from 2e-4 to 2e-2, the
+generator's 1/4 to 8 times that, Adam's beta1 0 or 0.5, the gradient penalty on the first 16, 32 or 64 images of a
+batch. The best of the first 16 lay at the edge of the generator's ratio, so eight more of each have it from 4 to 32.
+Every run has a tenth of the compute of compare.py, about 3.5 minutes of a core at D = 32: 72 runs, over four hours of a
+core. A run is a line of results/q4/tuning.jsonl as it ends, and the same command goes on. Writes results/q4/tuning.json
+(the best draw of each objective, by relative distance, and whether it lies at an edge) and tuning.png, and prints the
+table.
 """
 
 import math
-import statistics
+import sys
+from pathlib import Path
 
-from joblib import parallel_config
+import numpy as np
 
-import files
-import trial
-from stability import BATCH, DIM, NAMES, key, run_all
-from train import momentum, rate
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the repository, wherever the script is started
+from q4_wgan import plots, runs
+from q4_wgan.command import Parser, add_folders, as_json, name, number, positive, run_main, write
+from q4_wgan.summary import NAMES
 
-OBJECTIVES = tuple(NAMES)
-RATES = (5e-4, 1e-3, 2e-3, 5e-3, 1e-2)
+OBJECTIVES = ("dcgan", "wgan-gp", "wgan-clip")
+RANGES = ((2e-4, 2e-2), (1 / 4, 8)), ((5e-4, 1e-2), (4, 32))  # of the critic's rate and of the generator's ratio to it
+DRAWS, NARROW = 24, 16  # of every objective; the first NARROW from the first pair of ranges, the others from the second
+DIM, COMPUTE = 32, 3_000  # iterations of DCGAN that the compute of a run is
+EDGE = 0.1  # of a range in log: a best draw that close to its end asks for a wider one
 
 
-def markdown(tries, dim, iterations):
-    """The median distance in floors for every objective, setting and learning rate, of the runs of one width and length, as the
-    table in README.md."""
-    cells = {}
-    for run in tries:
-        if (run["dim"], run["iterations"]) == (dim, iterations):
-            ratio = run.get("generator_learning_rate", run["learning_rate"]) / run["learning_rate"]
-            row = (OBJECTIVES.index(run["objective"]), round(ratio, 6), run.get("penalty_images", math.inf), run.get("beta1", math.inf))
-            floors = math.inf if run["distance"] is None else run["distance"] / run["floor"]
-            cells.setdefault(row, {}).setdefault(run["learning_rate"], []).append(floors)
-    rates = sorted({value for row in cells.values() for value in row})
-    lines = ["| learning rate | " + " | ".join(f"{value:g}" for value in rates) + " |", "|---" * (len(rates) + 1) + "|"]
-    for (objective, ratio, penalised, beta1), row in sorted(cells.items()):
-        title = NAMES[OBJECTIVES[objective]] + (f", generator x {ratio:g}" if ratio != 1 else "")
-        title += (f", penalty on {penalised}" if penalised < math.inf else "") + (f", beta1 {beta1:g}" if beta1 < math.inf else "")
-        medians = (f"{statistics.median(row[value]):.0f}" if value in row else "" for value in rates)
-        lines.append(f"| {title} | {' | '.join(medians)} |")
-    return "\n".join(lines)
+def draw(objective, i, dim=DIM, compute=COMPUTE):
+    """The options of draw number i of an objective."""
+    random = np.random.default_rng([OBJECTIVES.index(objective), i])
+    rates, ratios = RANGES[i >= NARROW]
+    rate, ratio = 10 ** random.uniform(*map(math.log10, rates)), 2 ** random.uniform(*map(math.log2, ratios))
+    beta1, penalised = float(random.choice([0.0, 0.5])), int(random.choice([16, 32, 64]))
+    rate, ratio = float(f"{rate:.2g}"), float(f"{ratio:.2g}")
+    options = {"objective": objective, "arch": "conv", "dim": dim, "batch": runs.BATCH, "learning_rate": rate,
+               "generator_learning_rate": float(f"{rate * ratio:.2g}")}
+    if objective != "wgan-clip":  # which has RMSProp
+        options["beta1"] = beta1
+    if objective == "wgan-gp":
+        options["penalty_images"] = penalised
+    return {**options, "iterations": runs.iterations(options, compute), "seed": 0, "precision": "bfloat16", "draw": i}
+
+
+def edges(line):
+    """Which of the searched ranges a draw lies at the end of: {"learning_rate": "high", ...}."""
+    values = {"learning_rate": line["learning_rate"],
+              "generator's ratio": line["generator_learning_rate"] / line["learning_rate"]}
+    found = {}
+    for (key, value), pairs in zip(values.items(), zip(*RANGES)):
+        low, high = math.log(min(pair[0] for pair in pairs)), math.log(max(pair[1] for pair in pairs))
+        place = (math.log(value) - low) / (high - low)
+        if not EDGE <= place <= 1 - EDGE:
+            found[key] = "low" if place < EDGE else "high"
+    return found
+
+
+def summarise(lines):
+    """{objective: number of draws, outcomes, the best line, and the ends of the ranges that it lies at}."""
+    summary = {}
+    for objective in OBJECTIVES:
+        mine = [line for line in lines if line["objective"] == objective]
+        best = min((line for line in mine if line["outcome"] == "trained"), key=lambda line: line["relative_distance"],
+                   default=None)
+        summary[objective] = {"draws": len(mine), "outcomes": {
+            outcome: sum(line["outcome"] == outcome for line in mine)
+            for outcome in ("trained", "collapsed", "diverged")},
+            "best": best, "edges": edges(best) if best else {}}
+    return summary
+
+
+def markdown(lines, shown=3):
+    """The best draws of every objective as the table in EXPERIMENTS.md."""
+    rows = ["| | critic's rate | generator's rate | beta1 | penalty on | iterations | relative distance | in pixels |",
+            "|---" * 8 + "|"]
+    for objective in OBJECTIVES:
+        trained = [line for line in lines if line["objective"] == objective and line["outcome"] == "trained"]
+        for line in sorted(trained, key=lambda line: line["relative_distance"])[:shown]:
+            cells = (NAMES[objective], f"{line['learning_rate']:g}", f"{line['generator_learning_rate']:g}",
+                     f"{line['beta1']:g}" if "beta1" in line else "", line.get("penalty_images", ""),
+                     f"{line['iterations']:,}", f"{line['relative_distance']:.1f}",
+                     f"{line['relative_distance_pixels']:.1f}")
+            rows.append(f"| {' | '.join(map(str, cells))} |")
+    return "\n".join(rows)
 
 
 def main():
-    parser = files.Parser(description=__doc__, epilog="""examples:
-  python q4_wgan/tune.py                       15 runs, ten minutes on 2 CPU cores
-  python q4_wgan/tune.py --objectives dcgan --rates 1e-3 2e-3 5e-3 --dim 64 --iterations 1000
-  python q4_wgan/tune.py --objectives wgan-gp --rates 1e-3 2e-3 --ratio 5 --beta1 0 --penalty-images 16""")
-    parser.add_argument("--objectives", nargs="+", choices=OBJECTIVES, default=OBJECTIVES, help="(default: all)")
-    parser.add_argument("--rates", nargs="+", type=rate, default=RATES, help=f"learning rates (default: {' '.join(map(str, RATES))})")
-    parser.add_argument("--ratio", type=rate, default=1.0, help="learning rate of the generator over the critic's (default: 1)")
-    parser.add_argument("--beta1", type=momentum, help="of Adam (default: the objective's)")
-    parser.add_argument("--penalty-images", type=files.positive, help="of each batch that the gradient penalty is taken on (default: all)")
-    parser.add_argument("--dim", type=files.positive, default=DIM, help=f"width D (default: {DIM})")
-    parser.add_argument("--iterations", type=files.positive, default=1000, help="generator iterations of a run (default: 1000)")
-    parser.add_argument("--seeds", type=files.positive, default=1, help="runs of every rate (default: 1)")
-    parser.add_argument("--jobs", type=files.positive, default=-1, help="runs at once (default: one per core)")
-    files.add_folders(parser, "data", "weights", "results")
+    parser = Parser(description=__doc__, epilog="""examples:
+  python q4_wgan/tune.py                  three hours of a core
+  python q4_wgan/tune.py --draws 32       eight more of each objective
+  python q4_wgan/tune.py --dim 4 --compute 20 --draws 2 --results-dir try    a smoke test, seconds""")
+    parser.add_argument("--draws", type=positive, default=DRAWS, help=f"of every objective (default: {DRAWS})")
+    parser.add_argument("--dim", type=number(int, 1, 1024), default=DIM, help=f"width D (default: {DIM})")
+    parser.add_argument("--compute", type=positive, default=COMPUTE, metavar="N",
+                        help=f"of every run, in iterations of DCGAN (default: {COMPUTE})")
+    parser.add_argument("--dataset", type=name, default="fashion", help="(default: fashion)")
+    parser.add_argument("--jobs", type=number(int, 1, 1024), help="runs at once (default: one per core)")
+    add_folders(parser, "data", "weights", "results")
     args = parser.parse_args()
 
-    changes = {name: getattr(args, name) for name in ("beta1", "penalty_images") if getattr(args, name) is not None}
-    work = [{"objective": objective, "arch": "conv", "dim": args.dim, "batch": BATCH, "iterations": args.iterations,
-             "learning_rate": learning_rate, "seed": seed,
-             **({} if args.ratio == 1 else {"generator_learning_rate": learning_rate * args.ratio}), **changes}
-            for seed in range(args.seeds) for objective in args.objectives for learning_rate in args.rates]
-    trial.ground(args.data_dir, args.weights_dir)  # missing images or weights: say so now
-    path = args.results_dir / "q4_tries.jsonl"
-    with parallel_config("loky", inner_max_num_threads=1):
-        done = run_all(work, path, (args.data_dir.resolve(), args.weights_dir.resolve()), args.jobs)
-    print(f"median Frechet distance in floors after {args.iterations:,} iterations at D = {args.dim}")
-    print(markdown([done[key(options)] for options in work], args.dim, args.iterations))
-    print(f"saved {path}")
-    return 0
+    where = args.dataset, args.data_dir.resolve(), args.weights_dir.resolve()
+    runs.ground(*where)  # missing images or weights: say so now
+    folder = args.results_dir / "q4"
+    work = [draw(objective, i, args.dim, args.compute) for i in range(args.draws) for objective in OBJECTIVES]
+    for lines in runs.run_missing(work, folder / "tuning.jsonl", args.jobs, where=where):
+        pass
+    summary = summarise(lines)
+    write(folder / "tuning.json", as_json(summary))
+    plots.tuning(lines, folder / "tuning.png")
+    print(markdown(lines))
+    for objective, found in summary.items():
+        for key, end in found["edges"].items():
+            print(f"{NAMES[objective]}: the best draw lies at the {end} end of the range of the {key}: widen it")
+    print(f"saved {folder / 'tuning.json'} and .png")
 
 
 if __name__ == "__main__":
-    files.run_main(main)
+    run_main(main)
