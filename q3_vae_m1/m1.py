@@ -1,14 +1,15 @@
-"""M1, the latent-feature discriminative model of Kingma et al. 2014, "Semi-supervised Learning with Deep Generative Models".
+"""M1, the latent-feature discriminative model of Kingma et al. 2014. [1] and so on: README.md's deviations.
 
-    p(z) = N(z | 0, I)        p_theta(x|z) = f(x; z, theta)        q_phi(z|x) = N(z | mu_phi(x), diag(sigma_phi^2(x)))   (eqs. 1, 3)
+    p(z) = N(z | 0, I)     p_theta(x|z) = f(x; z, theta)     q_phi(z|x) = N(z | mu_phi(x), diag(sigma_phi^2(x)))  (1, 3)
 
-Both networks are multilayer perceptrons with two hidden layers of 600 softplus units, and z has 50 dimensions (section 4.1).
-Training maximises the bound of eq. 5,
+Both networks are multilayer perceptrons with two hidden layers of 600 softplus units; z has 50 dimensions (section
+4.1). Training maximises the ELBO of eq. 5,
 
     log p_theta(x) >= E_q[log p_theta(x|z)] - KL(q_phi(z|x) || p_theta(z)) = -J(x),
 
 with one sample of z per image and the KL term in closed form. The features for the classifier are the means mu_phi(x).
 """
+
 import math
 
 import torch
@@ -21,8 +22,8 @@ LIKELIHOODS = ["gaussian", "bernoulli"]
 class M1(nn.Module):
     """The variational auto-encoder.
 
-    likelihood: "bernoulli", the paper's, for binarised images; or "gaussian" with the decoder's sigmoid output as its mean and
-    one variance for all pixels, learned with the weights, for grey images (deviation 1). Sizes are numbers of units.
+    likelihood: "bernoulli", the paper's, for binarised images; or "gaussian" with the decoder's sigmoid output as its
+    mean and one variance for all pixels, learned with the weights, for grey images [1]. Sizes are numbers of units.
     """
 
     def __init__(self, likelihood: str = "gaussian", pixels: int = 784, hidden: int = 600, latent: int = 50):
@@ -53,10 +54,10 @@ class M1(nn.Module):
         pixels = x.shape[1]
         return -0.5 * (squared * torch.exp(-self.log_variance) + pixels * (self.log_variance + math.log(2 * math.pi)))
 
-    def bound(self, x: torch.Tensor, seen: torch.Tensor, noise: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def elbo(self, x: torch.Tensor, seen: torch.Tensor, noise: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """The two terms of eq. 5 with one sample z = mu + sigma * noise (Algorithm 1).
 
-        x: (B, 784) the images to be explained. seen: (B, 784) what the encoder sees; x itself, or a distorted copy (deviation 3).
+        x: (B, 784) the images to be explained. seen: (B, 784) what the encoder sees: x, or a distorted copy of it [3].
         noise: (B, 50) standard normal. Returns log p_theta(x|z) and KL(q_phi(z|seen) || p(z)), (B,) nats each.
         """
         mean, log_variance = self.posterior(seen)
@@ -67,10 +68,3 @@ class M1(nn.Module):
 def kl_to_prior(mean: torch.Tensor, log_variance: torch.Tensor) -> torch.Tensor:
     """KL(N(mean, diag(exp(log_variance))) || N(0, I)) in nats, closed form: (B, 50), (B, 50) -> (B,)."""
     return 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum(1)
-
-
-@torch.no_grad()
-def latents(model: M1, pixels: torch.Tensor, batch: int = 5000) -> torch.Tensor:
-    """The features of M1: mu_phi(x) of uint8 images (M, 784), in float32 on the CPU: (M, 50)."""
-    device = next(model.parameters()).device
-    return torch.cat([model.posterior(x.to(device).float() / 255)[0].cpu() for x in pixels.split(batch)])

@@ -1,0 +1,234 @@
+"""Classifiers on features, and the files they ship in. Both end as one SVC of scikit-learn, which needs no graph:
+
+  svm           fitted on the N labelled images (the exercise's answer)
+  transductive  fitted also on unlabelled images, whose labels the SVM and label propagation find in turns (the paper's
+                setting)
+"""
+
+import io
+from dataclasses import dataclass
+
+import joblib
+import numpy as np
+import scipy.sparse
+import sklearn
+from scipy.special import softmax
+from sklearn.gaussian_process import kernels
+from sklearn.metrics import confusion_matrix, euclidean_distances
+from sklearn.neighbors import kneighbors_graph
+from sklearn.svm import SVC
+
+from . import files
+from .command import UserError
+
+COUNTS = (100, 600, 1000, 3000)  # of labels, as in the paper's Table 1
+CLASSIFIERS = ("svm", "transductive")
+# Chosen on the validation images by tune.py (results/q3/kernel_search_*.json). width: in units of feature_scale.
+SVM = {
+    ("fashion", "raw pixels"): {"power": 1.0, "width": 2.8, "C": 10.0},
+    ("fashion", "PCA-50"): {"power": 1.0, "width": 2.8, "C": 10.0},
+    ("fashion", "M1 (Bernoulli)"): {"power": 1.0, "width": 2.8, "C": 10.0},
+    ("fashion", "M1"): {"power": 1.0, "width": 2.0, "C": 10.0},
+    ("mnist", "raw pixels"): {"power": 2.0, "width": 1.0, "C": 10.0},
+    ("mnist", "PCA-50"): {"power": 2.0, "width": 1.0, "C": 10.0},
+    ("mnist", "M1 (Bernoulli)"): {"power": 1.0, "width": 2.0, "C": 10.0},
+    ("mnist", "M1"): {"power": 2.0, "width": 1.0, "C": 10.0},
+}
+NEIGHBOURS = 10  # of each image in the graph
+TRANSDUCTIVE = {
+    "alpha": 0.95, "steps": 60,  # of label propagation, F <- alpha S F + (1 - alpha) Y
+    "sharpness": 6.0,  # of the softmax that turns the SVM's decision values into soft labels
+    "rounds": 2,  # SVM -> graph -> SVM
+    "propagated": 4000, "weight": 0.3,  # images that join the labelled ones, and their weight beside a labelled one's 1
+}
+MANY_LABELS = 600
+# With many labels the graph may only advise where classes overlap, as Fashion-MNIST's do.
+TRANSDUCTIVE_MANY = {"fashion": {"alpha": 0.9, "steps": 30, "rounds": 1, "weight": 0.1}, "mnist": {}}
+
+
+def known(dataset):
+    """The data set whose settings `dataset` takes: one of the user's own has Fashion-MNIST's."""
+    return "mnist" if dataset == "mnist" else "fashion"
+
+
+def svm_settings(dataset, features="M1"):
+    return SVM[known(dataset), features]
+
+
+def transductive_settings(dataset, n, features="M1"):
+    """What fit_transductive uses for `n` labels."""
+    many = TRANSDUCTIVE_MANY[known(dataset)] if n >= MANY_LABELS else {}
+    return {"svm": svm_settings(dataset, features)} | TRANSDUCTIVE | many
+
+
+def labelled_draw(labels, n, seed):
+    """Rows of `n` labelled images, exactly n/10 of each class, in increasing order.
+
+    labels: int64 tensor (M,), of the images to draw from. The draw has a generator of its own: it depends on the data
+    set, `seed` and `n` alone. Raises UserError where n is no multiple of 10 or a class has too few images.
+    """
+    if n <= 0 or n % 10:
+        raise UserError(f"--labels {n}: must be a positive multiple of 10, for a class-balanced draw")
+    labels = labels.numpy()
+    members = [np.flatnonzero(labels == c) for c in range(10)]
+    fewest = min(map(len, members))
+    if n // 10 > fewest:
+        raise UserError(f"--labels {n}: a class has only {fewest} images to draw {n // 10} from")
+    generator = np.random.default_rng([seed, n])
+    return np.sort(np.concatenate([generator.choice(m, n // 10, replace=False) for m in members]))
+
+
+# ---- the SVM -------------------------------------------------------------------------------------
+
+@dataclass(frozen=True)
+class Kernel:
+    """k(a, b) = exp(-(|a - b| / scale)^power), positive definite for 0 < power <= 2 (Rasmussen & Williams 2006, eq.
+    4.18): power 1 is the exponential kernel, power 2 the RBF kernel. Several times as fast as scikit-learn's Matern."""
+
+    power: float
+    scale: float
+
+    def __call__(self, a, b):
+        distance = euclidean_distances(a, b)
+        distance /= self.scale
+        if self.power != 1:
+            np.power(distance, self.power, out=distance)
+        return np.exp(np.negative(distance, out=distance), out=distance)
+
+    def of_sklearn(self):
+        """The same kernel as scikit-learn has it, so that a file can be loaded without this repository."""
+        return (kernels.Matern(self.scale, nu=0.5) if self.power == 1 else kernels.RBF(self.scale / 2**0.5))
+
+
+def feature_scale(features):
+    """Root of the features' total variance: the length that makes one kernel width fit features of any scale."""
+    return float(np.sqrt(features.var(0).sum()))
+
+
+def fit_svm(features, labels, power, width, C, weights=None):
+    """An SVC, one against one, on features (M, d) with labels (M,)."""
+    kernel = Kernel(power, width * feature_scale(features))
+    return SVC(C=C, kernel=kernel).fit(features, labels, sample_weight=weights)
+
+
+def decisions(svm, features, batch=2000):
+    """Decision values (M, 10), in batches that keep the kernel matrix small."""
+    return np.concatenate([svm.decision_function(features[i:i + batch]) for i in range(0, len(features), batch)])
+
+
+def predict(svm, features):
+    """Classes (M,) of features (M, d)."""
+    return svm.classes_[decisions(svm, features).argmax(1)]
+
+
+# ---- the transductive classifier -----------------------------------------------------------------
+
+def neighbour_graph(features, neighbours=NEIGHBOURS):
+    """S = D^-1/2 W D^-1/2 of the symmetric k-nearest-neighbour graph: (M, d) -> sparse (M, M) float32.
+
+    W_ij = exp(-4 d_ij^2 / d_i,k^2), with d_i,k the distance of image i to its k-th neighbour: dense and sparse regions
+    propagate alike.
+    """
+    graph = kneighbors_graph(features, neighbours, mode="distance")  # sorted per row
+    squared = np.square(graph.data.reshape(-1, neighbours))
+    reach = squared.max(1, keepdims=True) + 1e-12
+    graph.data = np.exp(-4 * squared / reach).astype(np.float32).ravel()
+    graph = graph.maximum(graph.T).tocsr()
+    scale = scipy.sparse.diags(1 / np.sqrt(np.asarray(graph.sum(1)).ravel()))
+    return (scale @ graph @ scale).tocsr().astype(np.float32)
+
+
+def propagate(graph, start, alpha, steps):
+    """Label propagation (Zhou et al. 2004): F <- alpha S F + (1 - alpha) Y from Y = `start` (M, classes)."""
+    field = start
+    for _ in range(steps):
+        field = alpha * (graph @ field) + (1 - alpha) * start
+    return field
+
+
+def balanced(field, rounds=3):
+    """Rows of class probabilities whose columns have nearly equal mass: the one prior that is used."""
+    for _ in range(rounds):
+        field = field / (field.sum(1, keepdims=True) + 1e-12)
+        field = field / (field.mean(0) * field.shape[1] + 1e-12)
+    return field / (field.sum(1, keepdims=True) + 1e-12)
+
+
+def fit_transductive(features, drawn, labels, graph, chosen):
+    """SVM and label propagation in turns; returns the last SVC.
+
+    The SVM's soft labels on all images, true ones clamped, are propagated over the graph and balanced. The SVM is
+    fitted again on the true labels at weight 1 and on `propagated` others, as many per class, at weight x confidence.
+
+    features: (M, d) of all images. drawn: (N,) rows that are labelled. labels: (N,) their classes. graph: of
+    neighbour_graph(features). chosen: of transductive_settings.
+    """
+    svm, weight, classes = chosen["svm"], chosen["weight"], np.unique(labels)
+    per_class = chosen["propagated"] // len(classes)
+    clamped = (labels[:, None] == classes).astype(np.float32)
+    others = np.setdiff1d(np.arange(len(features)), drawn)
+    fitted = fit_svm(features[drawn], labels, **svm)
+    for turn in range(chosen["rounds"]):
+        start = softmax(chosen["sharpness"] * decisions(fitted, features), axis=1).astype(np.float32)
+        start[drawn] = clamped
+        field = balanced(propagate(graph, start, chosen["alpha"], chosen["steps"]))
+        found, confidence = field.argmax(1), field.max(1)
+        random = np.random.default_rng([len(drawn), turn])
+        joined = np.concatenate([random.permutation(others[found[others] == c])[:per_class]
+                                 for c in range(len(classes))])
+        weights = np.concatenate([np.ones(len(drawn)), weight * confidence[joined]])
+        fitted = fit_svm(np.concatenate([features[drawn], features[joined]]),
+                         np.concatenate([labels, classes[found[joined]]]), **svm, weights=weights)
+    return fitted
+
+
+# ---- reports and files ---------------------------------------------------------------------------
+
+def report(svm, features, labels):
+    """Test error in %, over all images and per class (% of the class), and the confusion matrix (rows: true)."""
+    found = predict(svm, features)
+    matrix = confusion_matrix(labels, found, labels=range(10))
+    per_class = 100 * (1 - np.diag(matrix) / np.maximum(1, matrix.sum(1)))
+    return {"error": round(float(100 * (found != labels).mean()), 4), "images": len(labels),
+            "error_per_class": [round(float(e), 2) for e in per_class], "confusion": matrix.tolist()}
+
+
+def describe(svm):
+    """The kernel as a formula, in words."""
+    power = "" if svm.kernel.power == 1 else f"^{svm.kernel.power:g}"
+    return f"SVM, kernel exp(-(|a - b| / {svm.kernel.scale:.2f}){power}), C = {svm.C:g}"
+
+
+def classifier_path(weights_dir, dataset, likelihood, n, classifier):
+    """q3_svm_fashion_100.joblib and so on."""
+    variant = "" if likelihood == "gaussian" else f"_{likelihood}"
+    return weights_dir / f"q3_{classifier}_{dataset}{variant}_{n}.joblib"
+
+
+def as_bytes(svm, description):
+    """The file of a classifier: a dict with the SVC, which has scikit-learn's own kernel there, and what it is."""
+    kernel, buffer = svm.kernel, io.BytesIO()
+    svm.kernel = kernel.of_sklearn()
+    content = {"svm": svm, "power": kernel.power, "scale": kernel.scale, "sklearn": sklearn.__version__, **description}
+    joblib.dump(content, buffer, compress=3)
+    svm.kernel = kernel
+    return buffer.getvalue()
+
+
+def load_classifier(path, expected, command):
+    """The content of a classifier's file, unpickled only after its SHA-256 is checked. Raises UserError.
+
+    expected: what its description must say (dataset, labels, classifier, likelihood, vae_sha256): a file under another
+    name is refused. Loading can run code that a stranger put into the file and its SHA-256: trust the folder first.
+    """
+    data = files.read_shipped(path, command)
+    try:
+        content = joblib.load(io.BytesIO(data))
+        wrong = [key for key, value in expected.items() if content[key] != value]
+        content["svm"].kernel = Kernel(content["power"], content["scale"])
+    except Exception:  # unpickling a foreign file can raise anything
+        raise UserError(f"{path}: holds no classifier of M1; make it with `{command}`") from None
+    if wrong:
+        what = "was fitted on another VAE" if wrong == ["vae_sha256"] else f"is of another {', '.join(wrong)}"
+        raise UserError(f"{path}: {what} than this one; make it with `{command}`")
+    return content

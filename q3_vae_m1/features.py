@@ -1,0 +1,54 @@
+"""Features of images: raw pixels, principal components, and M1's posterior means. None of them sees a label."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from sklearn.decomposition import PCA
+
+from .command import ROOT
+from .vae import load_vae, vae_path
+
+VAES = {"M1 (Bernoulli)": "bernoulli", "M1": "gaussian"}
+
+
+@torch.no_grad()
+def posterior_means(model, images, batch=5000):
+    """The features of M1: mu_phi(x) of uint8 images (n, 28, 28), as a float32 tensor (n, 50) on the CPU."""
+    device = next(model.parameters()).device
+    parts = (model.posterior(x.flatten(1).to(device).float() / 255)[0].cpu() for x in images.split(batch))
+    return torch.cat(list(parts))
+
+
+def raw_pixels(images):
+    """uint8 (n, 28, 28) -> float32 numpy (n, 784) in [0, 1]."""
+    return images.flatten(1).numpy().astype(np.float32) / 255
+
+
+def train_command(dataset, likelihood):
+    """How a user makes the VAE."""
+    return f"python q3_vae_m1/train.py --dataset {dataset} --likelihood {likelihood} --retrain"
+
+
+def feature_maps(dataset, images, weights_dir):
+    """{name: map from uint8 images (n, 28, 28) to float32 numpy features (n, d)}; PCA is of the training images."""
+    pca = PCA(50, svd_solver="covariance_eigh").fit(raw_pixels(images.train))
+    maps = {"raw pixels": raw_pixels, "PCA-50": lambda images: pca.transform(raw_pixels(images)).astype(np.float32)}
+    for name, likelihood in VAES.items():
+        path = vae_path(weights_dir, dataset, likelihood)
+        model, _ = load_vae(path, train_command(dataset, likelihood))
+        maps[name] = lambda images, model=model: posterior_means(model, images).numpy()
+    return maps
+
+
+def features(images, dataset="fashion", likelihood="gaussian", weights_dir=ROOT / "weights"):
+    """M1's features of images of your own: (n, 28, 28) uint8, numpy or torch -> float32 numpy (n, 50).
+
+    dataset: which shipped VAE, 'fashion' or 'mnist', or a set of your own that has been trained. Raises ValueError for
+    other shapes or types, command.UserError where the weights are missing or damaged.
+    """
+    images = torch.as_tensor(images)
+    if images.dtype != torch.uint8 or images.ndim != 3 or images.shape[1:] != (28, 28):
+        raise ValueError(f"images must be uint8 of shape (n, 28, 28), not {images.dtype} of {tuple(images.shape)}")
+    model, _ = load_vae(vae_path(Path(weights_dir), dataset, likelihood), train_command(dataset, likelihood))
+    return posterior_means(model, images).numpy()
