@@ -38,6 +38,11 @@ def nearest(pixels, training, chunk=250):
     return torch.cat(distances)
 
 
+def all_training(data):
+    """Pixels and labels of the training images with the validation images."""
+    return torch.cat((data.train, data.validation)), torch.cat((data.train_labels, data.validation_labels))
+
+
 def calibrate(network, training, labels, real, unit):
     """What the relative distance means: that of training images made worse. real: features of the test images."""
     def relative(pixels):
@@ -54,7 +59,7 @@ def calibrate(network, training, labels, real, unit):
             "uniform_noise": relative(torch.randint(0, 256, few.shape, generator=random, dtype=torch.uint8))}
 
 
-def real_scores(network, data, device):
+def real_scores(network, data):
     """Of real images: the unit of the distances, what it is made of, and what a perfect generator would have."""
     n, few = len(data.test), min(1000, len(data.test))
     real, labels, _ = classifier.classify(network, data.test)
@@ -67,8 +72,8 @@ def real_scores(network, data, device):
         "distance_train_train": metrics.frechet_distance(train[:n], train[n:]),
         "distance_validation_test": metrics.frechet_distance(validation, real),
         "precision": precision, "recall": recall, "class_frequencies_of_test": metrics.class_frequencies(labels),
-        "median_distance_to_nearest_training": nearest(data.test[:few], data.train).median().item(),
-        "calibration": calibrate(network, data.train, data.train_labels, real, unit)}
+        "median_distance_to_nearest_training": nearest(data.test[:few], all_training(data)[0]).median().item(),
+        "calibration": calibrate(network, *all_training(data), real, unit)}
 
 
 def inception_fid(generated, real):
@@ -152,16 +157,16 @@ def markdown(scores):
 
 def score(generator, first_seed, repeats, measure, network, real, data, device, label):
     """{score: mean, standard deviation, n} over sampling seeds, and the mean class frequencies."""
-    n, found = len(data.test), []
-    for number_ in tqdm(range(first_seed, first_seed + repeats), desc=label, unit="seed"):
-        pixels = sampling.sample(generator, n, number_, device).cpu()
+    n, training, found = len(data.test), all_training(data)[0], []
+    for sampling_seed in tqdm(range(first_seed, first_seed + repeats), desc=label, unit="seed"):
+        pixels = sampling.sample(generator, n, sampling_seed, device).cpu()
         features, _, _ = classifier.classify(network, pixels)
         values, (precision, recall) = measure(pixels), metrics.precision_recall(real, features)
         frequencies = values.pop("class_frequencies")
         found.append({**values, "precision": precision, "recall": recall, "class_frequencies": frequencies,
                       "kl_to_uniform": metrics.kl_to_uniform(frequencies),
                       "smallest_class_frequency": min(frequencies), "largest_class_frequency": max(frequencies),
-                      "median_distance_to_nearest_training": nearest(pixels[:1000], data.train).median().item()})
+                      "median_distance_to_nearest_training": nearest(pixels[:1000], training).median().item()})
     frequencies = np.mean([entry.pop("class_frequencies") for entry in found], axis=0).tolist()
     return {"sampling_seeds": list(range(first_seed, first_seed + repeats)),
             **{key: mean_std([entry[key] for entry in found]) for key in found[0]}, "class_frequencies": frequencies}
@@ -188,7 +193,7 @@ def main():
     network = classifier.load(args.weights_dir, "fashion", device)
     data = images.load("fashion", args.data_dir)
     measure = metrics.Metrics(network, data.train, data.test, device)
-    real, scores["real"] = real_scores(network, data, device)
+    real, scores["real"] = real_scores(network, data)
     scores["failure"] = {"relative_distance_above": metrics.LARGEST_DISTANCE,
                          "class_frequency_below": metrics.SMALLEST_FREQUENCY}
     entries = files.read_lines(shipped(args.results_dir, "attempts.jsonl"))

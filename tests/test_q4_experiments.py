@@ -370,7 +370,7 @@ def test_benchmark(world, tmp_path):
     ("stability", ["--scheduler", "tcp://127.0.0.1:9", "--jobs", "2"], "--jobs"),
     ("stability", ["--data-dir", "/nowhere", "--dataset", "toy"], "/nowhere"),
     ("stability", ["--seeds", "0"], "--seeds"), ("tune", ["--draws", "0"], "--draws"),
-    ("tune", ["--dim", "100000"], "--dim"), ("tune", ["--weights-dir", "/nowhere"], "/nowhere"),
+    ("tune", ["--dim", "100000"], "--dim"), ("tune", ["--weights-dir", "/nowhere"], "q4_classifier_toy.pt"),
     ("compare", ["--seeds", "x"], "--seeds"), ("compare", [], "tuning.jsonl"),
     ("benchmark", ["--rounds", "0"], "--rounds"), ("benchmark", ["--dataset", "../x"], "--dataset")])
 def test_bad_input(world, tmp_path, script, arguments, message):
