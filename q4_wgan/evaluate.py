@@ -16,8 +16,20 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the repository, wherever the script is started
 from q4_wgan import classifier, files, images, metrics, sampling
-from q4_wgan.command import ROOT, Parser, UserError, add_folders, as_json, number, read_json, run_main, seed, write
-from q4_wgan.summary import mean_std, read_losses
+from q4_wgan.command import (
+    Parser,
+    UserError,
+    add_folders,
+    as_json,
+    check_writable,
+    name,
+    number,
+    read_json,
+    run_main,
+    seed,
+    write,
+)
+from q4_wgan.summary import mean_std, read_losses, shipped
 
 MODELS = {"dcgan": "DCGAN", "wgan": "WGAN-GP"}
 TRAINING = ("attempt", "objective", "arch", "dim", "iterations", "batch", "learning_rate", "generator_learning_rate",
@@ -91,12 +103,6 @@ def inception_fid(generated, real):
 
 
 # ---- trainings -----------------------------------------------------------------------------------
-
-def shipped(results_dir, file):
-    """The path of a record: in --results-dir or, where it has none, in the results of this repository."""
-    path = results_dir / "q4" / file
-    return path if path.exists() else ROOT / "results" / "q4" / file
-
 
 def attempts_of(entries, model):
     """How the trainings of a model ended: counts, and the failures before the first that converged."""
@@ -178,6 +184,7 @@ def main():
   python q4_wgan/evaluate.py --model wgan           this one; the scores of the other are kept
   python q4_wgan/evaluate.py --inception            the Inception FID as well (torchmetrics; fetches its weights)""")
     parser.add_argument("--model", choices=MODELS, help="only this one (default: both)")
+    parser.add_argument("--dataset", type=name, default="fashion", help="(default: fashion)")
     parser.add_argument("--seed", type=seed, default=0, help="first sampling seed (default: 0)")
     parser.add_argument("--repeats", type=number(int, 2, 1000), default=5, help="sampling seeds (default: 5)")
     parser.add_argument("--inception", action="store_true", help="also the Inception FID, of the first sampling seed")
@@ -185,26 +192,28 @@ def main():
     add_folders(parser, "data", "weights", "results")
     args = parser.parse_args()
 
-    path = args.results_dir / "q4" / "scores.json"
+    suffix = "" if args.dataset == "fashion" else f"_{args.dataset}"
+    path = args.results_dir / "q4" / f"scores{suffix}.json"
+    check_writable(path.parent)
     scores = read_json(path) if args.model and path.exists() else {}
     device = files.pick_device(args.device)
-    generators = {model: sampling.load_generator(args.weights_dir / f"q4_{model}.pt", model)
+    generators = {model: sampling.load_generator(sampling.weights_path(args.weights_dir, model, args.dataset), model)
                   for model in ([args.model] if args.model else MODELS)}
-    network = classifier.load(args.weights_dir, "fashion", device)
-    data = images.load("fashion", args.data_dir)
+    losses = {model: read_losses(shipped(args.results_dir, f"{model}{suffix}_losses.csv")) for model in generators}
+    network = classifier.load(args.weights_dir, args.dataset, device)
+    data = images.load(args.dataset, args.data_dir)
     measure = metrics.Metrics(network, data.train, data.test, device)
     real, scores["real"] = real_scores(network, data)
-    scores["failure"] = {"relative_distance_above": metrics.LARGEST_DISTANCE,
+    scores["failure"] = {"relative_distance_above": metrics.FAILED_ABOVE,
                          "class_frequency_below": metrics.SMALLEST_FREQUENCY}
     entries = files.read_lines(shipped(args.results_dir, "attempts.jsonl"))
     for model, (generator, content) in generators.items():
         found = score(generator.to(device), args.seed, args.repeats, measure, network, real, data, device, model)
-        losses = read_losses(shipped(args.results_dir, f"{model}_losses.csv"))
-        moments = moments_of(losses, scores["real"]["real_distance_validation"])
+        moments = moments_of(losses[model], scores["real"]["real_distance_validation"])
         training = {**{key: content[key] for key in TRAINING if content.get(key) is not None},
                     "validation_relative_distance": moments[-1]["relative_distance"]}
         scores[model] = {"training": training, **found, "attempts": attempts_of(entries, model), "moments": moments,
-                         "lowest_generator_loss": lowest(losses, "generator_loss")}
+                         "lowest_generator_loss": lowest(losses[model], "generator_loss")}
         if args.inception:
             generated = sampling.sample(generator, len(data.test), args.seed, device).cpu()
             scores[model]["inception_fid"] = inception_fid(generated, data.test)

@@ -13,8 +13,8 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the repository, wherever the script is started
 from q4_wgan import classifier, images, metrics, plots, sampling
-from q4_wgan.command import Parser, UserError, add_folders, check_writable, run_main
-from q4_wgan.summary import read_losses
+from q4_wgan.command import Parser, UserError, add_folders, check_writable, name, run_main
+from q4_wgan.summary import read_losses, shipped
 
 MODELS = {"dcgan": "DCGAN", "wgan": "WGAN-GP"}
 SHOWN = (7, 3)  # classes of the two + two + two images: sneaker and dress
@@ -33,7 +33,7 @@ def first_of_class(generator, label, network, features, labels):
     raise UserError(f"none of the seeds 0 to {MOST_SEEDS - 1} looks like class {label}")
 
 
-def two_of_each(generators, network, data):
+def two_of_each(generators, network, data, dataset):
     """{class name: [(title, image)] of the first test image of it, DCGAN's and WGAN-GP's}."""
     features, rows = classifier.classify(network, data.train)[0], {}
     for label in SHOWN:
@@ -42,29 +42,32 @@ def two_of_each(generators, network, data):
         for model, (generator, _) in tqdm(generators.items(), desc=f"seeds of class {label}", unit="model"):
             seed, picture = first_of_class(generator, label, network, features, data.train_labels)
             row.append((f"{MODELS[model]}, seed {seed}", picture))
-        rows[images.class_names("fashion")[label]] = row
+        rows[images.class_names(dataset)[label]] = row
     return rows
 
 
 def main():
     parser = Parser(description=__doc__, epilog="""examples:
   python q4_wgan/figures.py                 all figures, after evaluate.py; a minute or two""")
+    parser.add_argument("--dataset", type=name, default="fashion", help="(default: fashion)")
     add_folders(parser, "data", "weights", "results")
     args = parser.parse_args()
 
-    folder = args.results_dir / "q4"
+    folder, suffix = args.results_dir / "q4", "" if args.dataset == "fashion" else f"_{args.dataset}"
     check_writable(folder)
-    generators = {model: sampling.load_generator(args.weights_dir / f"q4_{model}.pt", model) for model in MODELS}
-    network = classifier.load(args.weights_dir, "fashion", torch.device("cpu"))
-    losses = {model: read_losses(folder / f"{model}_losses.csv") for model in MODELS}
-    data = images.load("fashion", args.data_dir)
+    generators = {model: sampling.load_generator(sampling.weights_path(args.weights_dir, model, args.dataset), model)
+                  for model in MODELS}
+    network = classifier.load(args.weights_dir, args.dataset, torch.device("cpu"))
+    losses = {model: read_losses(shipped(args.results_dir, f"{model}{suffix}_losses.csv")) for model in MODELS}
+    data = images.load(args.dataset, args.data_dir)
 
-    plots.losses(losses, folder / "losses.png")
+    plots.losses(losses, folder / f"losses{suffix}.png")
     unit = metrics.Metrics(network, data.train, data.validation, torch.device("cpu")).real_distance
-    plots.distances(losses, unit, folder / "distances.png")
+    plots.distances(losses, unit, folder / f"distances{suffix}.png")
     for model, (generator, _) in generators.items():
-        plots.samples(sampling.draw(generator, sampling.latents(range(64))), model, folder / f"{model}_samples.png")
-    plots.two_of_each(two_of_each(generators, network, data), folder / "images.png")
+        pixels = sampling.draw(generator, sampling.latents(range(64)))
+        plots.samples(pixels, model, folder / f"{model}{suffix}_samples.png")
+    plots.two_of_each(two_of_each(generators, network, data, args.dataset), folder / f"images{suffix}.png")
     print(f"saved the figures in {folder}")
 
 

@@ -11,6 +11,7 @@ import numpy as np
 os.environ["MPLBACKEND"] = "agg"  # needs no screen; Jupyter's own is not to be found outside of it
 from matplotlib import pyplot as plt  # noqa: E402
 from matplotlib.colors import to_rgba  # noqa: E402
+from matplotlib.ticker import LogLocator  # noqa: E402
 
 from .command import write  # noqa: E402
 from .sampling import grid  # noqa: E402
@@ -32,9 +33,9 @@ def save(figure, path):
 
 
 def log_ticks(axis):
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axis.set_major_formatter("{x:g}")
-    axis.set_minor_formatter("{x:g}")
-    axis.set_tick_params(which="minor", labelsize=7)
+    axis.set_minor_formatter("")
 
 
 # ---- the shipped trainings -----------------------------------------------------------------------

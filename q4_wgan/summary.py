@@ -6,7 +6,7 @@ import math
 import numpy as np
 from scipy import stats
 
-from .command import UserError, read
+from .command import ROOT, UserError, read
 
 NAMES = {"dcgan": "DCGAN", "wgan-gp": "WGAN-GP", "wgan-clip": "WGAN, clipping", "textbook": "WGAN-GP, textbook loop"}
 
@@ -58,3 +58,9 @@ def read_losses(path):
         return {name: np.array([float(row[name] or math.nan) for row in rows]) for name in rows[0]}
     except (IndexError, KeyError, ValueError, TypeError):
         raise UserError(f"{path}: not the losses that train.py writes") from None
+
+
+def shipped(results_dir, file):
+    """The path of a record: in --results-dir or, where it has none, in the results of this repository."""
+    path = results_dir / "q4" / file
+    return path if path.exists() else ROOT / "results" / "q4" / file

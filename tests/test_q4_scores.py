@@ -1,0 +1,231 @@
+"""q4_wgan's scores: every number of its READMEs stands in results/q4/, and the arithmetic behind these files."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+import torch
+from helpers import ROOT, make_dataset, one_line, run_script
+from PIL import Image
+
+from q4_wgan import benchmark, classifier, evaluate, figures, files, images, tune
+from q4_wgan.networks import make_generator, to_float
+
+README, EXPERIMENTS = ((ROOT / "q4_wgan" / name).read_text(encoding="utf-8")
+                       for name in ("README.md", "EXPERIMENTS.md"))
+RESULTS = ROOT / "results/q4"
+
+
+def words(text):
+    return " ".join(text.split())
+
+
+# ---- the READMEs ---------------------------------------------------------------------------------
+
+def test_readme_has_the_scores():
+    scores = json.loads((RESULTS / "scores.json").read_text())
+    real, calibration = scores["real"], scores["real"]["calibration"]
+    text, (dcgan, wgan) = words(README), (scores[model] for model in evaluate.MODELS)
+    assert evaluate.markdown(scores) in README
+    accuracy = json.loads((RESULTS / "classifier.json").read_text())["test_accuracy"]
+    first, middle, last = ({m["iteration"]: m for m in wgan["moments"]}[n] for n in (500, 10_000, 22_000))
+    start, end = dcgan["moments"][0], dcgan["moments"][-1]
+    lost, alone = calibration["without_one_class"], calibration["one_class_only"]
+    pm = "{mean:.1f} ± {std:.1f}"
+    for sentence in (
+            f"The shipped DCGAN has a relative Fréchet distance of {pm.format(**dcgan['relative_distance'])}, the "
+            f"shipped WGAN-GP of {pm.format(**wgan['relative_distance'])}",
+            f"({100 * accuracy:.2f} % test accuracy)",
+            f"to them: {real['real_distance_validation']:.4f}; to the test images: {real['real_distance']:.4f}",
+            f"between 10,000 and 10,000 other training images it is {real['distance_train_train']:.4f}",
+            f"blurred training images have {calibration['blurred_3x3']:.0f}",
+            f"noise of 20 grey levels {calibration['noise_20_grey_levels']:.0f}",
+            f"one class left out {min(lost):.0f} to {max(lost):.0f}",
+            f"one class alone {min(alone):.0f} to {max(alone):.0f}",
+            f"to the validation images is above {scores['failure']['relative_distance_above']:.0f}.",
+            f"fewer than {100 * scores['failure']['class_frequency_below']:.0f} % of 10,000 generated images",
+            f"| {dcgan['training']['seconds'] / 60:.0f} minutes", f"| {wgan['training']['seconds'] / 60:.0f} minutes",
+            f"{wgan['training']['seconds'] / dcgan['training']['seconds']:.1f} times the time",
+            f"falls from {-first['critic_loss']:.2f}", f"(on validation images {-first['validation_critic_loss']:.2f})",
+            f"to {-middle['critic_loss']:.2f} at iteration 10,000, and then rises to {-last['critic_loss']:.2f}",
+            f"(on validation images {-last['validation_critic_loss']:.2f}), while the relative distance falls from "
+            f"{first['relative_distance']:.0f} to {middle['relative_distance']:.1f} and on to "
+            f"{last['relative_distance']:.1f}",
+            f"generator loss falls to {dcgan['lowest_generator_loss']['value']:.2f} (mean of the 500 iterations to "
+            f"{dcgan['lowest_generator_loss']['iteration']:,}) and then rises to {end['generator_loss']:.2f}",
+            f"discriminator loss falls from {start['critic_loss']:.2f} to {end['critic_loss']:.2f} (on validation "
+            f"images {end['validation_critic_loss']:.2f})",
+            f"distance from {start['relative_distance']:.0f} to {end['relative_distance']:.1f}",
+            f"DCGAN {dcgan['attempts']['failed_before_first_success']}, WGAN-GP "
+            f"{wgan['attempts']['failed_before_first_success']}**",
+            f"{wgan['attempts']['attempts']} attempts to DCGAN's {dcgan['attempts']['attempts']}"):
+        assert sentence in text, sentence
+
+
+def test_scores_are_of_the_shipped_pair():
+    scores = json.loads((RESULTS / "scores.json").read_text())
+    for model in evaluate.MODELS:
+        content = torch.load(ROOT / f"weights/q4_{model}.pt", weights_only=True)
+        assert content["attempt"] == scores[model]["training"]["attempt"]
+
+
+def test_experiments_has_the_search():
+    lines = files.read_lines(RESULTS / "tuning.jsonl")
+    draws = int(re.search(r"After (\d+) draws of each", EXPERIMENTS)[1])
+    mine = [line for line in lines if line["draw"] < draws]
+    assert len(mine) == 3 * draws and tune.markdown(mine) in EXPERIMENTS
+    lost = {objective: found["outcomes"]["collapsed"] for objective, found in tune.summarise(mine).items()}
+    assert (f"DCGAN {lost['dcgan']}, WGAN-GP {lost['wgan-gp']}, clipping {lost['wgan-clip']} of {draws} draws"
+            in words(EXPERIMENTS))
+
+
+def test_experiments_has_the_speed():
+    for name in ("benchmark", "benchmark_xeon"):
+        result = json.loads((RESULTS / f"{name}.json").read_text())
+        if "cost" in next(iter(result["dims"].values())):
+            assert benchmark.markdown(result) in EXPERIMENTS
+        else:  # an earlier benchmark, of the penalty on the whole batch
+            seconds = {loop: found["median"] for loop, found in result["dims"]["64"]["seconds_per_iteration"].items()}
+            ours, theirs = seconds["wgan-gp 64"], seconds["textbook"]
+            assert f"{theirs / ours:.2f} times as long" in words(EXPERIMENTS)
+            assert f"{ours:.2f} s" in words(EXPERIMENTS) and f"{theirs:.2f} s" in words(EXPERIMENTS)
+
+
+# ---- what evaluate.py derives --------------------------------------------------------------------
+
+def test_attempts_are_counted_once():
+    entries = [{"attempt": name, "model": model, "outcome": outcome, "reason": outcome} for name, model, outcome in (
+        ("a", "dcgan", "started"), ("a", "dcgan", "failed"), ("b", "dcgan", "started"), ("c", "wgan", "converged"),
+        ("b", "dcgan", "converged"), ("d", "dcgan", "failed"))]
+    found = evaluate.attempts_of(entries, "dcgan")
+    assert found == {"attempts": 3, "converged": 1, "failed": 2, "interrupted": 0, "failed_before_first_success": 1,
+                     "reasons": ["failed", "failed"]}
+    assert evaluate.attempts_of(entries[:2], "dcgan")["failed_before_first_success"] is None
+
+
+def losses_csv(path, iterations=2_000):
+    """Losses as train.py writes them: the critic's is iteration / 1,000, the distance 2,000 / iteration."""
+    rows = ["iteration,seconds,generator_loss,critic_loss,validation_critic_loss,distance"]
+    for i in range(10, iterations + 1, 10):
+        rows.append(f"{i},{i / 10},{abs(i - 1_000)},{i / 1000}," + (f"{i},{2_000 / i}" if i % 500 == 0 else ","))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join(rows) + "\n", encoding="utf-8")
+
+
+def test_losses_at_moments(tmp_path):
+    losses_csv(tmp_path / "losses.csv")
+    losses = evaluate.read_losses(tmp_path / "losses.csv")
+    moments = evaluate.moments_of(losses, 0.5)
+    assert [moment["iteration"] for moment in moments] == [500, 1_000, 2_000]
+    assert moments[0]["critic_loss"] == pytest.approx(np.mean(np.arange(410, 510, 10)) / 1000)  # iterations 401 to 500
+    assert (moments[0]["validation_critic_loss"], moments[0]["relative_distance"]) == (500, 8.0)
+    found = evaluate.lowest(losses, "generator_loss")
+    assert found["iteration"] in (1_240, 1_250) and found["value"] == pytest.approx(125, abs=1)
+
+
+def test_nearest():
+    random = torch.Generator().manual_seed(0)
+    a, b = (torch.randint(0, 256, (n, 28, 28), generator=random, dtype=torch.uint8) for n in (30, 40))
+    brute = torch.cdist(a.flatten(1).double() / 255, b.flatten(1).double() / 255).min(1).values
+    assert torch.allclose(evaluate.nearest(a, b, chunk=7).double(), brute, atol=1e-3)
+
+
+def test_inception_fid_with_random_weights(monkeypatch):
+    """Through torchmetrics, with a network of random weights in Inception's place."""
+    fid = pytest.importorskip("torchmetrics.image.fid")
+
+    class Features(torch.nn.Module):
+        num_features = 8
+
+        def forward(self, x):
+            return x.float().flatten(1)[:, 300:308]
+    real_class = fid.FrechetInceptionDistance
+    monkeypatch.setattr(fid, "FrechetInceptionDistance", lambda: real_class(Features(), input_img_size=(3, 28, 28)))
+    random = torch.Generator().manual_seed(0)
+    a, b = (torch.randint(low, 256, (300, 28, 28), generator=random, dtype=torch.uint8) for low in (0, 100))
+    assert evaluate.inception_fid(a, a) == pytest.approx(0, abs=0.1) and evaluate.inception_fid(b, a) > 10
+
+
+# ---- the commands --------------------------------------------------------------------------------
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    """A small data set, a classifier of it, and two generators that were never trained, with made-up losses."""
+    base = tmp_path_factory.mktemp("scores")
+    make_dataset(base / "data")
+    data, network = images.load("toy", base / "data"), classifier.Classifier()
+    torch.manual_seed(0)
+    optimizer = torch.optim.Adam(network.parameters(), 3e-3)
+    for _ in range(10):
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(network(to_float(data.train)), data.train_labels).backward()
+        optimizer.step()
+    content = {"model": "classifier", "dataset": "toy", "state": network.state_dict()}
+    weights = {classifier.file_name("toy"): files.as_torch(content)}
+    for model in evaluate.MODELS:
+        generator = make_generator("conv", 2)
+        weights[f"q4_{model}_toy.pt"] = files.as_torch({
+            "model": model, "dataset": "toy", "arch": "conv", "dim": 2, "attempt": model, "seconds": 5,
+            "state": {name: value.contiguous() for name, value in generator.state_dict().items()}})
+        losses_csv(base / f"results/q4/{model}_toy_losses.csv")
+    files.ship(base / "weights", weights)
+    return base
+
+
+def command(script, world, *more, **how):
+    folders = ("--data-dir", world / "data", "--weights-dir", world / "weights", "--results-dir", world / "results")
+    return run_script(f"q4_wgan/{script}.py", "--dataset", "toy", *folders, *more, **how)
+
+
+def test_evaluate(world):
+    done = command("evaluate", world, "--repeats", 2)
+    assert done.returncode == 0, done.stderr
+    path = world / "results/q4/scores_toy.json"
+    scores = json.loads(path.read_text())
+    assert scores["real"]["images"] == 100 and len(scores["real"]["calibration"]["without_one_class"]) == 10
+    for model in evaluate.MODELS:
+        assert scores[model]["relative_distance"]["n"] == 2 and scores[model]["relative_distance"]["mean"] > 1
+        assert sum(scores[model]["class_frequencies"]) == pytest.approx(1)
+        assert scores[model]["training"]["validation_relative_distance"] == pytest.approx(
+            1 / scores["real"]["real_distance_validation"])
+    assert evaluate.markdown(scores) in done.stdout
+    done = command("evaluate", world, "--repeats", 2, "--model", "wgan", "--seed", 5)
+    again = json.loads(path.read_text())
+    assert again["dcgan"] == scores["dcgan"] and again["wgan"]["sampling_seeds"] == [5, 6]
+    path.write_text("{")
+    one_line(command("evaluate", world, "--model", "wgan"), "scores_toy.json", "damaged")
+    path.unlink()
+
+
+def test_figures(world, monkeypatch, capsys):
+    monkeypatch.setattr(figures, "first_of_class", lambda *_: (0, torch.zeros(28, 28, dtype=torch.uint8)))
+    folders = ("--data-dir", world / "data", "--weights-dir", world / "weights", "--results-dir", world / "results")
+    monkeypatch.setattr("sys.argv", ["figures.py", "--dataset", "toy", *map(str, folders)])
+    figures.main()
+    for stem in ("losses_toy", "distances_toy", "dcgan_toy_samples", "wgan_toy_samples", "images_toy"):
+        assert Image.open(world / f"results/q4/{stem}.png").size[0] >= 900
+    assert "saved the figures" in capsys.readouterr().out
+
+
+def test_an_image_of_a_class_has_neighbours_of_it(world, monkeypatch):
+    """The classifier's word alone does not do."""
+    features = torch.eye(20)[:, :20]
+    labels = torch.tensor([3] * 10 + [7] * 10)
+    inside = features[:10].mean(0)[None]
+    answers = {0: (inside, 5, 0.99), 1: (features[15:16], 3, 0.99), 2: (inside, 3, 0.5), 3: (inside, 3, 0.95)}
+    monkeypatch.setattr(figures.sampling, "draw", lambda generator, z: torch.full((1, 28, 28), z, dtype=torch.uint8))
+    monkeypatch.setattr(figures.sampling, "latents", lambda seeds: seeds[0])
+
+    def classify(network, picture):
+        mine, label, confidence = answers[picture[0, 0, 0].item()]
+        return mine, torch.tensor([label]), torch.tensor([confidence])
+    monkeypatch.setattr(figures.classifier, "classify", classify)
+    assert figures.first_of_class(None, 3, None, features, labels)[0] == 3
+
+
+@pytest.mark.parametrize("script, arguments, message", [
+    ("evaluate", ["--repeats", "1"], "--repeats"), ("evaluate", ["--weights-dir", "/nowhere"], "/nowhere"),
+    ("figures", ["--results-dir", ""], "empty path"), ("figures", ["--weights-dir", "/nowhere"], "/nowhere")])
+def test_bad_input(world, script, arguments, message):
+    one_line(command(script, world, *arguments), message)
