@@ -1,7 +1,7 @@
 """Draws the figures of the shipped pair into results/q4/: losses, distances, samples, two + two + two images, training.
 
 Nothing in them is picked by hand: seeds count up from 0. An image that stands for a class is the first one that the
-classifier gives that class with confidence 0.9 and whose ten nearest training images, in the classifier's features,
+classifier gives that class with confidence 0.99 and whose ten nearest training images, in the classifier's features,
 all have it too: the classifier alone takes some boots for sneakers.
 """
 
@@ -18,7 +18,7 @@ from q4_wgan.summary import read_losses, shipped
 
 MODELS = {"dcgan": "DCGAN", "wgan": "WGAN-GP"}
 SHOWN = (7, 3)  # classes of the two + two + two images: sneaker and dress
-CONFIDENCE, NEIGHBOURS, MOST_SEEDS = 0.9, 10, 10_000
+CONFIDENCE, NEIGHBOURS, MOST_SEEDS = 0.99, 10, 10_000
 
 
 def first_of_class(generator, label, network, features, labels):
