@@ -1,58 +1,60 @@
-"""Test error of a saved model over the 10,000 test images: in all, per class, and as a picture of the confusion matrix.
+"""Test error of trained classifiers, in all and per class, on the test images. Writes nothing but the picture of --out.
 
-No option describes the network: the weights do. The options only pick the files.
+No option describes a network or a kernel: the files in weights/ do. The options only pick the files.
 """
-import argparse
+
 import sys
 from pathlib import Path
 
-import classify
-import images as data
-import pictures
-import store
-from m1 import LIKELIHOODS, latents
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the repository, wherever the script is started
+from q3_vae_m1 import classifiers, files, images, m1, plots, vae
+from q3_vae_m1.command import Parser, add_folders, check_writable, name, number, path, run_main, write
+from q3_vae_m1.features import posterior_means, train_command
 
 EXAMPLES = """examples:
   python q3_vae_m1/test.py --labels 100
-  python q3_vae_m1/test.py --labels 100 600 1000 3000 --dataset mnist
-  python q3_vae_m1/test.py --labels 100 --classifier transductive
-"""
+  python q3_vae_m1/test.py --dataset mnist --classifier transductive
+  python q3_vae_m1/test.py --labels 600 1000 --out confusion.png"""
 
 
-def main(argv=None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
+def main():
+    parser = Parser(description=__doc__, epilog=EXAMPLES)
     add = parser.add_argument
-    add("--labels", type=int, nargs="+", default=[100, 600, 1000, 3000], metavar="N", help="label counts (default: all four)")
-    add("--dataset", choices=data.FOLDERS, default="fashion")
-    add("--classifier", choices=classify.CLASSIFIERS, default="svm")
-    add("--likelihood", choices=LIKELIHOODS, default="gaussian", help="which of the saved VAEs")
-    add("--data-dir", type=Path, default=store.ROOT / "data")
-    add("--weights-dir", type=Path, default=store.ROOT / "weights")
-    add("--results-dir", type=Path, default=store.ROOT / "results")
-    o = parser.parse_args(argv)
-    for n in o.labels:
-        data.check_labels(n)
-    store.check_writable(o.results_dir)
-    command = f"python q3_vae_m1/train.py --dataset {o.dataset} --likelihood {o.likelihood}"
-    model, vae = store.load_vae(store.vae_path(o.weights_dir, o.dataset, o.likelihood), f"{command} --retrain")
-    paths = {n: store.classifier_path(o.weights_dir, o.dataset, o.likelihood, n, o.classifier) for n in o.labels}
-    fitted = {n: store.load_classifier(path, vae, f"{command} --labels {n} --classifier {o.classifier}") for n, path in paths.items()}
+    add("--labels", type=number(int, 10, 10**6), nargs="+", default=classifiers.COUNTS, metavar="N",
+        help="numbers of labels (default: 100 600 1000 3000)")
+    add("--dataset", type=name, default="fashion", help="(default: fashion)")
+    add("--classifier", choices=classifiers.CLASSIFIERS, default="svm", help="(default: svm)")
+    add("--likelihood", choices=m1.LIKELIHOODS, default="gaussian", help="of the VAE (default: gaussian)")
+    add("--out", type=path, metavar="PNG", help="a picture of the confusion matrices")
+    files.add_device(parser)
+    add_folders(parser, "data", "weights")
+    o = parser.parse_args()
+    device = files.pick_device(o.device)
+    if o.out:
+        check_writable(o.out.parent)
 
-    images = data.load(o.dataset, o.data_dir)
-    features = latents(model, images.test_x).numpy()
-    for n, content in fitted.items():
-        report = classify.report(content["svm"], features, images.test_y.numpy())
-        store.save_json(o.results_dir / f"{paths[n].stem}.json", report)
-        picture = o.results_dir / f"{paths[n].stem}_confusion.png"
-        pictures.confusion(picture, report, o.dataset, f"M1 + {o.classifier}, {n} labels: {report['error']:.2f} % test error")
-        print(f"{o.dataset}, {n} labels, {classify.describe(content['svm'])}: test error {report['error']:.2f} % of {report['images']:,} images")
-        for name, error in zip(data.CLASSES[o.dataset], report["error_per_class"]):
-            print(f"  {name:<10} {error:6.2f} %")
-        print(f"  confusion matrix -> {picture}")
+    model, trained = vae.load_vae(vae.vae_path(o.weights_dir, o.dataset, o.likelihood),
+                                  train_command(o.dataset, o.likelihood), device)
+    fitted = {}
+    for n in sorted(set(o.labels)):
+        expected = {"dataset": o.dataset, "labels": n, "classifier": o.classifier, "likelihood": o.likelihood,
+                    "vae_sha256": trained["sha256"]}
+        command = (f"python q3_vae_m1/train.py --dataset {o.dataset} --likelihood {o.likelihood} --labels {n} "
+                   f"--classifier {o.classifier}")
+        where = classifiers.classifier_path(o.weights_dir, o.dataset, o.likelihood, n, o.classifier)
+        fitted[n] = classifiers.load_classifier(where, expected, command)["svm"]
+    data = images.load(o.dataset, o.data_dir)
+    features, reports = posterior_means(model, data.test).numpy(), {}
+    for n, svm in fitted.items():
+        reports[n] = classifiers.report(svm, features, data.test_labels.numpy())
+        print(f"{images.title(o.dataset)}, {n} labels, {classifiers.describe(svm)}: test error "
+              f"{reports[n]['error']:.2f} % of {reports[n]['images']:,} images")
+        for label, error in zip(images.class_names(o.dataset), reports[n]["error_per_class"]):
+            print(f"  {label:<10} {error:6.2f} %")
+    if o.out:
+        write(o.out, plots.confusion({o.classifier: reports}, o.dataset))
+        print(f"saved {o.out}")
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except (data.ImagesError, store.StoreError, ValueError) as error:
-        sys.exit(classify.fail(error))
+    run_main(main)
