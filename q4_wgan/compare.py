@@ -118,8 +118,9 @@ def main():
             if model != "textbook" or seed < TEXTBOOK_SEEDS]
     for lines in runs.run_missing(work, path, args.jobs, points=POINTS, folder=(args.results_dir / "runs").resolve(),
                                   where=where):
-        result = summarise(lines, chosen)
-        write(folder / "comparison.json", as_json(result))
+        pass
+    result = summarise(lines, chosen)
+    write(folder / "comparison.json", as_json(result))
     plots.comparison(lines, folder / "comparison.png")
     print(markdown(result))
     print(f"saved {folder / 'comparison.json'} and .png")

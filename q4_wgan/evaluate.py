@@ -104,18 +104,39 @@ def inception_fid(generated, real):
 
 # ---- trainings -----------------------------------------------------------------------------------
 
-def attempts_of(entries, model):
-    """How the trainings of a model ended: counts, and the failures before the first that converged."""
+def latest(entries):
+    """The attempts of attempts.jsonl in the order of their start, each as its last line leaves it."""
     attempts = {}
     for entry in entries:
-        if entry.get("model") == model and "attempt" in entry:
+        if "attempt" in entry:
             attempts.setdefault(entry["attempt"], {}).update(entry)
-    outcomes = [attempt.get("outcome") for attempt in attempts.values()]
+    return list(attempts.values())
+
+
+def attempts_markdown(entries):
+    """Every attempt as the table in EXPERIMENTS.md."""
+    rows = ["| | critic's rate | generator's rate | iterations | outcome |", "|---" * 5 + "|"]
+    for attempt in latest(entries):
+        distance = attempt.get("relative_distance")
+        if distance is None and "floor" in attempt:  # how older lines have it
+            distance = attempt["distance"] / attempt["floor"]
+        cells = (MODELS[attempt["model"]], f"{attempt['learning_rate']:g}",
+                 f"{attempt.get('generator_learning_rate', attempt['learning_rate']):g}",
+                 f"{attempt.get('start', 0):,} to {attempt.get('reached', 0):,} of {attempt['iterations']:,}",
+                 attempt["outcome"] + ("" if distance is None else f" at {distance:.1f}"))
+        rows.append(f"| {' | '.join(cells)} |")
+    return "\n".join(rows)
+
+
+def attempts_of(entries, model):
+    """How the trainings of a model ended: counts, and the failures before the first that converged."""
+    attempts = [attempt for attempt in latest(entries) if attempt.get("model") == model]
+    outcomes = [attempt.get("outcome") for attempt in attempts]
     first = outcomes.index("converged") if "converged" in outcomes else len(outcomes)
     return {"attempts": len(attempts), **{outcome: outcomes.count(outcome) for outcome in
                                           ("converged", "failed", "interrupted")},
             "failed_before_first_success": outcomes[:first].count("failed") if "converged" in outcomes else None,
-            "reasons": [attempt.get("reason") for attempt in attempts.values() if attempt.get("outcome") == "failed"]}
+            "reasons": [attempt.get("reason") for attempt in attempts if attempt.get("outcome") == "failed"]}
 
 
 def moments_of(losses, unit):

@@ -180,10 +180,11 @@ def main():
     if not client:
         runs.ground(*where)  # missing images or weights: say so now
     for lines in runs.run_missing(work, folder / f"{stem}.jsonl", args.jobs, client, points=POINTS, where=where):
-        result = summarise(wanted, lines)
-        write(folder / f"{stem}.json", as_json(result))
+        pass
     if client:
         client.close()
+    result = summarise(wanted, lines)
+    write(folder / f"{stem}.json", as_json(result))
     plots.stability(result, PAPER, folder / f"{stem}.png")
     print(markdown(result))
     print(f"saved {folder / stem}.json and .png")

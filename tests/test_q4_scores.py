@@ -80,6 +80,10 @@ def test_experiments_has_the_search():
             in words(EXPERIMENTS))
 
 
+def test_experiments_has_the_attempts():
+    assert evaluate.attempts_markdown(files.read_lines(RESULTS / "attempts.jsonl")) in EXPERIMENTS
+
+
 def test_experiments_has_the_speed():
     for name in ("benchmark", "benchmark_xeon"):
         result = json.loads((RESULTS / f"{name}.json").read_text())
@@ -213,7 +217,7 @@ def test_an_image_of_a_class_has_neighbours_of_it(world, monkeypatch):
     features = torch.eye(20)[:, :20]
     labels = torch.tensor([3] * 10 + [7] * 10)
     inside = features[:10].mean(0)[None]
-    answers = {0: (inside, 5, 0.99), 1: (features[15:16], 3, 0.99), 2: (inside, 3, 0.5), 3: (inside, 3, 0.95)}
+    answers = {0: (inside, 5, 0.99), 1: (features[15:16], 3, 0.99), 2: (inside, 3, 0.98), 3: (inside, 3, 0.995)}
     monkeypatch.setattr(figures.sampling, "draw", lambda generator, z: torch.full((1, 28, 28), z, dtype=torch.uint8))
     monkeypatch.setattr(figures.sampling, "latents", lambda seeds: seeds[0])
 
