@@ -1,11 +1,11 @@
-"""How much faster is one epoch of train.py than the usual loop? Both train the same network at the same batch size, in turns.
+"""How much faster is one epoch of train.py than the usual loop? Both train the same network at the same batch size.
 
-The usual loop: a DataLoader that makes a PIL image and a tensor of each picture, float32, Adam as it comes, `.item()` on the loss in
-every step. Ours: train_vae() of train.py with its logging and checkpoint, but without what the usual loop has not: distortions, and the
-bound on 10,000 held-out images (200 stand in).
-Writes results/q3_benchmark.json with the median over the rounds and the range of the ratio.
+The usual loop: a DataLoader that makes a PIL image and a tensor of each picture, float32, Adam as it comes, `.item()`
+on the loss in every step. Ours: vae.train with its log and checkpoint, without what the usual loop does not have:
+distortions, and the ELBO on 10,000 validation images (200 stand in). Rounds alternate. Writes
+results/q3/benchmark.json.
 """
-import argparse
+
 import multiprocessing
 import statistics
 import sys
@@ -18,39 +18,40 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import Compose, Lambda, ToPILImage, ToTensor
 
-import classify
-import images as data
-import store
-import train
-from m1 import M1
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the repository, wherever the script is started
+from q3_vae_m1 import files, images, vae
+from q3_vae_m1.command import Parser, add_folders, as_json, check_writable, number, run_main, write
+from q3_vae_m1.m1 import M1
+
+EXAMPLES = """examples:
+  python q3_vae_m1/benchmark.py                on an otherwise idle machine
+  python q3_vae_m1/benchmark.py --rounds 5"""
 
 
 class UsualDataset(Dataset):
-    """What torchvision's MNIST class does on each access, on the images already in memory."""
+    """What torchvision's MNIST class does on each access, on images already in memory."""
 
-    def __init__(self, pixels: torch.Tensor):
+    def __init__(self, pixels):
         self.pixels = pixels
         self.transform = Compose([ToPILImage(), ToTensor(), Lambda(torch.flatten)])
 
-    def __len__(self) -> int:
+    def __len__(self):
         return len(self.pixels)
 
-    def __getitem__(self, i: int) -> torch.Tensor:
+    def __getitem__(self, i):
         return self.transform(self.pixels[i].view(1, 28, 28))
 
 
-def usual_epoch(data_dir: Path, batch: int, device: torch.device) -> float:
+def usual_epoch(data_dir, batch, device):
     """Seconds of the second epoch of the usual loop."""
-    images = data.load("fashion", data_dir)
-    pixels = images.train_x[:images.validation]
     model = M1("gaussian").to(device)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
-    loader = DataLoader(UsualDataset(pixels), batch_size=batch, shuffle=True, drop_last=True)
+    loader = DataLoader(UsualDataset(images.load("fashion", data_dir).train), batch, shuffle=True, drop_last=True)
     for _ in range(2):
         total, start = 0.0, time.perf_counter()
         for x in loader:
             x = x.to(device)
-            likelihood, kl = model.bound(x, x, torch.randn(len(x), 50, device=device))
+            likelihood, kl = model.elbo(x, x, torch.randn(len(x), 50, device=device))
             loss = (kl - likelihood).mean()
             optimizer.zero_grad()
             loss.backward()
@@ -59,50 +60,45 @@ def usual_epoch(data_dir: Path, batch: int, device: torch.device) -> float:
     return time.perf_counter() - start
 
 
-def our_epoch(data_dir: Path, batch: int, device: torch.device) -> float:
-    """Seconds of the second epoch of train.py, by its own record."""
-    images = data.load("fashion", data_dir)
-    pixels, held_out = images.train_x[:images.validation], images.train_x[images.validation:images.validation + 200]
-    options = train.arguments(["--epochs", "2", "--batch-size", str(batch), "--distort", "0"])
-    settings = train.vae_settings(options) | {"precision": train.choose_precision("auto", device)}
+def our_epoch(data_dir, batch, device):
+    """Seconds of the second epoch of vae.train, by its own record."""
+    data = images.load("fashion", data_dir)
+    data = data._replace(validation=data.validation[:200])
+    chosen = vae.settings("fashion", epochs=2, batch_size=batch, distort=0.0)
     with tempfile.TemporaryDirectory() as folder:
-        _, history = train.train_vae(pixels, held_out, settings, Path(folder), device, resume=False)
+        _, history = vae.train(chosen, data, device, Path(folder), files.pick_precision("auto", device))
     return history[1]["seconds"] - history[0]["seconds"]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, epilog="examples:\n  python q3_vae_m1/benchmark.py\n  python q3_vae_m1/benchmark.py --rounds 5",
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
-    add = parser.add_argument
-    add("--rounds", type=int, default=3)
-    add("--batch-size", type=int, default=200)
-    add("--device", choices=["auto", "cpu", "cuda"], default="auto")
-    add("--data-dir", type=Path, default=store.ROOT / "data")
-    add("--results-dir", type=Path, default=store.ROOT / "results")
+def main():
+    parser = Parser(description=__doc__, epilog=EXAMPLES)
+    parser.add_argument("--rounds", type=number(int, 1, 100), default=3, help="(default: 3)")
+    parser.add_argument("--batch-size", type=number(int, 1, 10_000), default=200, help="images per step (default: 200)")
+    files.add_device(parser)
+    add_folders(parser, "data", "results")
     o = parser.parse_args()
-    if o.rounds < 1 or o.batch_size < 1:
-        parser.error("--rounds and --batch-size must be positive")
-    device = train.choose_device(o.device)
-    store.check_writable(o.results_dir)
-    split = data.load("fashion", o.data_dir).validation
-    rounds = []
-    spawn = multiprocessing.get_context("spawn")  # a process each: train.py's allocator settings must not help the usual loop
+    device = files.pick_device(o.device)
+    check_writable(o.results_dir / "q3")
+    count, rounds = len(images.load("fashion", o.data_dir).train), []
+    spawn = multiprocessing.get_context("spawn")  # a process each: our allocator settings must not help the usual loop
     workers = [ProcessPoolExecutor(1, spawn) for _ in range(2)]
-    for i in range(o.rounds + 1):  # in turns, so that a slow minute of the machine slows both; the first round warms up
-        times = [worker.submit(epoch, o.data_dir, o.batch_size, device).result() for worker, epoch in zip(workers, (usual_epoch, our_epoch))]
-        print(f"{'warm-up' if i == 0 else f'round {i}'}: usual loop {times[0]:.1f} s, ours {times[1]:.1f} s, ratio {times[0] / times[1]:.2f}", flush=True)
+    for i in range(o.rounds + 1):  # in turns, so that a slow minute of the machine meets both; the first warms up
+        times = [worker.submit(epoch, o.data_dir, o.batch_size, device).result()
+                 for worker, epoch in zip(workers, (usual_epoch, our_epoch))]
+        print(f"{f'round {i}' if i else 'warm-up'}: usual loop {times[0]:.1f} s, ours {times[1]:.1f} s, "
+              f"ratio {times[0] / times[1]:.2f}", flush=True)
         rounds += [times] * (i > 0)
-    ratios = [a / b for a, b in rounds]
-    result = {"device": device.type, "threads": torch.get_num_threads(), "precision": train.choose_precision("auto", device), "torch": torch.__version__,
-              "batch_size": o.batch_size, "images": split, "rounds": o.rounds, "usual_seconds": round(statistics.median(a for a, _ in rounds), 2),
-              "our_seconds": round(statistics.median(b for _, b in rounds), 2), "ratio": round(statistics.median(ratios), 2),
+    ratios = [usual / ours for usual, ours in rounds]
+    result = {"torch": torch.__version__, "threads": torch.get_num_threads(), "device": str(device),
+              "batch_size": o.batch_size, "images": count, "rounds": o.rounds,
+              "usual_seconds": round(statistics.median(usual for usual, _ in rounds), 2),
+              "our_seconds": round(statistics.median(ours for _, ours in rounds), 2),
+              "ratio": round(statistics.median(ratios), 2),
               "ratio_range": [round(min(ratios), 2), round(max(ratios), 2)]}
-    store.save_json(o.results_dir / "q3_benchmark.json", result)
-    print(f"one epoch is {result['ratio']} times as fast as the usual loop -> {o.results_dir / 'q3_benchmark.json'}")
+    path = o.results_dir / "q3" / "benchmark.json"
+    write(path, as_json(result))
+    print(f"one epoch is {result['ratio']} times as fast as the usual loop -> {path}")
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except (data.ImagesError, store.StoreError, ValueError) as error:
-        sys.exit(classify.fail(error))
+    run_main(main)

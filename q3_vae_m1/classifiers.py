@@ -13,11 +13,14 @@ import joblib
 import numpy as np
 import scipy.sparse
 import sklearn
+from joblib import Parallel
 from scipy.special import softmax
 from sklearn.gaussian_process import kernels
 from sklearn.metrics import confusion_matrix, euclidean_distances
 from sklearn.neighbors import kneighbors_graph
 from sklearn.svm import SVC
+from threadpoolctl import threadpool_limits
+from tqdm import tqdm
 
 from . import files
 from .command import UserError
@@ -193,6 +196,12 @@ def fit_transductive(features, drawn, labels, graph, chosen):
         fitted = fit_svm(np.concatenate([features[drawn], features[joined]]),
                          np.concatenate([labels, classes[found[joined]]]), **svm, weights=weights)
     return fitted
+
+
+def in_parallel(tasks, jobs, title):
+    """Results of joblib's delayed calls, in order. Threads: NumPy and libsvm let go of the interpreter."""
+    with threadpool_limits(1):
+        return list(tqdm(Parallel(jobs, prefer="threads", return_as="generator")(tasks), total=len(tasks), desc=title))
 
 
 # ---- reports and files ---------------------------------------------------------------------------

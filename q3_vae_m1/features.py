@@ -13,11 +13,17 @@ VAES = {"M1 (Bernoulli)": "bernoulli", "M1": "gaussian"}
 
 
 @torch.no_grad()
-def posterior_means(model, images, batch=5000):
-    """The features of M1: mu_phi(x) of uint8 images (n, 28, 28), as a float32 tensor (n, 50) on the CPU."""
+def posterior(model, images, batch=5000):
+    """q(z|x) of uint8 images (n, 28, 28): means and standard deviations, float32 tensors (n, 50) on the CPU."""
     device = next(model.parameters()).device
-    parts = (model.posterior(x.flatten(1).to(device).float() / 255)[0].cpu() for x in images.split(batch))
-    return torch.cat(list(parts))
+    parts = [model.posterior(x.flatten(1).to(device).float() / 255) for x in images.split(batch)]
+    means, log_variances = (torch.cat([part[i].cpu() for part in parts]) for i in range(2))
+    return means, torch.exp(0.5 * log_variances)
+
+
+def posterior_means(model, images):
+    """The features of M1: mu_phi(x) of uint8 images (n, 28, 28), as a float32 tensor (n, 50) on the CPU."""
+    return posterior(model, images)[0]
 
 
 def raw_pixels(images):
