@@ -15,7 +15,7 @@ from .classifier import classify
 SMALLEST_FREQUENCY = 0.01  # a class with less than 1 % of the images (it should have 10 %) is lost: mode collapse
 # Real images made worse are at 83 (noise of 20 grey levels), 140 (blurred over 3x3 pixels), 17 to 50 (one class left
 # out) and over 580 (one class alone): results/q4/scores.json. Above 100 garments are blurred away or classes are gone.
-LARGEST_DISTANCE = 100.0
+FAILED_ABOVE = 100.0
 COMPONENTS = 64  # of the pixels
 
 
@@ -27,8 +27,8 @@ def verdict(losses_finite, frequencies, relative_distance):
     if smallest < SMALLEST_FREQUENCY:
         lost = frequencies.index(smallest)
         return "failed", f"class {lost} has {smallest:.2%} of the images, under {SMALLEST_FREQUENCY:.0%}"
-    if relative_distance > LARGEST_DISTANCE:
-        return "failed", f"relative distance {relative_distance:.0f}, above {LARGEST_DISTANCE:.0f}"
+    if relative_distance > FAILED_ABOVE:
+        return "failed", f"relative distance {relative_distance:.0f}, above {FAILED_ABOVE:.0f}"
     return "converged", f"all classes present, relative distance {relative_distance:.1f}"
 
 
