@@ -54,17 +54,19 @@ def distances(result, fields, sigmas, shown_thetas):
             axis.plot([0, 0], [0, 1], color="tab:green", lw=3, label="$P$")
             axis.plot([shown, shown], [0, 1], color="tab:purple", lw=3, label="$Q$")
             field = fields[name][index] * 0.2  # the same scale in both rows: length 1 is drawn as 0.2
-            axis.quiver(np.full(11, shown), np.linspace(0, 1, 11), *field[::2].T, angles="xy", scale_units="xy", scale=1,
-                        color="k", width=0.008, zorder=3)
+            axis.quiver(np.full(11, shown), np.linspace(0, 1, 11), *field[::2].T, angles="xy", scale_units="xy",
+                        scale=1, color="k", width=0.008, zorder=3)
             axis.set(xlim=(-0.35, 1.35), ylim=(-0.15, 1.35), xlabel="$x$", ylabel="$y$", yticks=[0, 0.5, 1],
                      title=rf"{title}, $\theta={shown:g}$" + f"\nmedian length {record[name]['median_length']:.2g}")
             axis.title.set_fontsize(10)
             axis.legend(fontsize=8, loc="upper center", ncol=2)
-    for name, style, label in (("minimax", "-", r"$\log(1-D)$"), ("non_saturating", "--", r"$-\log D$"), ("critic", "-", "critic")):
+    last, networks = records[1.0][1], result["networks"]
+    for name, style, label in (("minimax", "-", r"$\log(1-D)$"), ("non_saturating", "--", r"$-\log D$"),
+                               ("critic", "-", "critic")):
         colour = "tab:green" if name == "critic" else "tab:red"
-        axes[1, 2].loglog(records[1.0][1]["watched_steps"], records[1.0][1][name]["history"], style, color=colour, label=label)
-        axes[2, 2].semilogy([r["theta"] for r in result["networks"]], [r[name]["median_length"] for r in result["networks"]],
-                            "o" + style, ms=4, color=colour, label=label)
+        axes[1, 2].loglog(last["watched_steps"], last[name]["history"], style, color=colour, label=label)
+        axes[2, 2].semilogy([r["theta"] for r in networks], [r[name]["median_length"] for r in networks], "o" + style,
+                            ms=4, color=colour, label=label)
     axes[1, 2].set(title=r"gradient at $Q$, $\theta=1$", xlabel="training step", ylabel="length")
     axes[2, 2].set(title="after training", xlabel=r"$\theta$", ylabel=r"length at $Q$")
     for axis in axes[1:, 2]:

@@ -145,11 +145,12 @@ def networks(thetas, repeats, steps, seed, bar, batch=64):
     final = {name: value.view(len(thetas), repeats, -1, 2) for name, value in signals().items()}
     with torch.no_grad():
         fake = torch.sigmoid(discriminator(points)).view(len(thetas), -1).mean(1)
-        estimate = (critic(torch.stack([torch.zeros(k, 21), line], dim=2)) - critic(points)).mean(1).view(len(thetas), repeats)
+        at_p = torch.stack([torch.zeros(k, 21), line], dim=2)
+        estimate = (critic(at_p) - critic(points)).mean(1).view(len(thetas), repeats)
     records = []
     for i, theta in enumerate(thetas):
-        record = {"theta": theta, "repeats": repeats, "steps": steps, "mean_D_on_Q": float(fake[i]), "watched_steps": watched,
-                  "critic_estimate": [float(v) for v in estimate[i]],
+        record = {"theta": theta, "repeats": repeats, "steps": steps, "mean_D_on_Q": float(fake[i]),
+                  "watched_steps": watched, "critic_estimate": [float(v) for v in estimate[i]],
                   # slope s of the best linear critic: max of s theta - lambda (s - 1)^2
                   "critic_length_expected": 1 + theta / (2 * PENALTY)}
         for name, history in lengths.items():

@@ -1,9 +1,9 @@
 """Question 2: the real GAN Lab page, trained in a headless browser on a drawing, with what it shows.
 
 Every finished run, good or bad, is kept in results/runs/q2_NAME/ and counted in results/q2/gan_lab.json with its
-outcome by the criterion of drawings.py. A run takes 3 to 10 minutes of one core. --publish NAME shows a run in results/q2/,
-without a browser: a converged one as gan_lab.png, one whose samples match but whose gradients or curves do not rest
-as gan_lab_hard.png, any other as gan_lab_failed.png.
+outcome by the criterion of drawings.py. A run takes 3 to 10 minutes of one core. --publish NAME shows a run in
+results/q2/, without a browser: a converged one as gan_lab.png, one whose samples match but whose gradients or curves
+do not rest as gan_lab_hard.png, any other as gan_lab_failed.png.
 
 Needed by this script alone: `pip install playwright` and a Chromium (Debian: `apt-get install chromium`;
 elsewhere `playwright install chromium`). Without internet see theory/README.md.
@@ -20,13 +20,26 @@ from tqdm import tqdm
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the repository, wherever the script is started
 from theory import drawings, plots, q2_page
 from theory.command import (
-    Parser, UserError, add_folders, as_json, check_writable, name, number, path, read, read_json, run_main, seed, write,
+    Parser,
+    UserError,
+    add_folders,
+    as_json,
+    check_writable,
+    name,
+    number,
+    path,
+    read,
+    read_json,
+    run_main,
+    seed,
+    write,
 )
 
 PAGE = "https://poloclub.github.io/ganlab/"
 RATES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)  # those the page offers
 LIMITS = {"layers": (0, 5), "neurons": (1, 100), "steps": (1, 10)}  # those the page allows
-SETTINGS = [f"{network}_{what}" for network in "dg" for what in (*LIMITS, "learning_rate", "optimizer")] + ["noise", "loss"]
+SETTINGS = [*(f"{network}_{what}" for network in "dg" for what in (*LIMITS, "learning_rate", "optimizer")),
+            "noise", "loss"]
 PLACES = {"converged": ("converged", "gan_lab.png"), "samples match": ("hard", "gan_lab_hard.png"),
           "not converged": ("failed", "gan_lab_failed.png")}
 NEW = {"attempts": [], "criterion": drawings.CRITERION}

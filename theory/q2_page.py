@@ -73,7 +73,8 @@ class GanLab:
             self.page.add_init_script(PREPARE)
             self.page.route("**/*", self._route)
             self.page.goto(self.url, wait_until="load", timeout=60_000)
-            self.page.wait_for_function("document.querySelectorAll('#vis-true-samples .true-dot').length === 450", timeout=60_000)
+            self.page.wait_for_function(
+                "document.querySelectorAll('#vis-true-samples .true-dot').length === 450", timeout=60_000)
             self.page.wait_for_timeout(500)
         except Error as error:
             self.__exit__()
@@ -109,7 +110,8 @@ class GanLab:
             for part, (family, package, files) in FONTS.items():
                 if part in address:
                     faces = [f"@font-face{{font-family:'{family}';font-weight:{weight};src:url(data:font/woff2;base64,"
-                             f"{base64.b64encode(self._member(package, name)).decode()})}}" for weight, name in files.items()]
+                             f"{base64.b64encode(self._member(package, name)).decode()})}}"
+                             for weight, name in files.items()]
                     return route.fulfill(body="".join(faces) + ICON_CLASS, content_type="text/css")
         except (OSError, KeyError, tarfile.TarError) as error:
             self.missing = f"{self.assets}: {error}"
@@ -150,7 +152,8 @@ class GanLab:
                          document.getElementById(button + (now < value ? '-add' : '-remove') + '-button').click();
                        } return false; }""", [label, button, value])
             else:
-                menu = lists[what].format(net) if what else {"noise": "noise-dropdown", "loss": "loss-type-dropdown"}[key]
+                others = {"noise": "noise-dropdown", "loss": "loss-type-dropdown"}
+                menu = lists[what].format(net) if what else others[key]
                 done = self.page.evaluate(
                     """([menu, value]) => { for (const item of document.querySelectorAll(`#${menu} paper-item`))
                          if (item.innerText.trim() === value) { item.click(); return true; } return false; }""",
@@ -164,11 +167,13 @@ class GanLab:
 
     def start(self, seed):
         """Fresh networks, noise and samples from the seed; the page then stands at epoch 0."""
-        # The page trains one epoch per animation frame; looking once per frame stops it at the very epoch. That matters: every
-        # pause draws the plots, and drawing moves the page on in its list of samples.
+        # The page trains one epoch per animation frame; looking once per frame stops it at the very epoch. That
+        # matters: every pause draws the plots, and drawing moves the page on in its list of samples.
         self.page.evaluate("""([seed, loss]) => {
-            window.gl = document.querySelector('gan-lab'); reseed(seed); gl.createExperiment(); if (loss) gl.model.lossType = loss;
-            const look = () => { if (gl.isPlaying && gl.iterationCount >= gl.pauseAt) document.getElementById('play-pause-button').click();
+            window.gl = document.querySelector('gan-lab');
+            window.press = () => document.getElementById('play-pause-button').click();
+            reseed(seed); gl.createExperiment(); if (loss) gl.model.lossType = loss;
+            const look = () => { if (gl.isPlaying && gl.iterationCount >= gl.pauseAt) press();
                                  requestAnimationFrame(look); };
             look(); }""", [seed, self.loss])
         self.page.wait_for_timeout(200)
@@ -176,7 +181,7 @@ class GanLab:
     def play_until(self, epoch, progress):
         """Trains to that epoch exactly and pauses there; progress(epoch) is called about once a second."""
         # Pausing runs one more epoch, so the button is pressed one epoch early.
-        self.page.evaluate("""(pauseAt) => { gl.pauseAt = pauseAt; if (!gl.isPlaying) document.getElementById('play-pause-button').click(); }""", epoch - 1)
+        self.page.evaluate("(pauseAt) => { gl.pauseAt = pauseAt; if (!gl.isPlaying) press(); }", epoch - 1)
         while True:
             playing, now = self.page.evaluate("[gl.isPlaying, gl.iterationCount]")
             progress(now)
@@ -196,9 +201,9 @@ class GanLab:
         return [np.array(values).reshape(-1, 2) for values in both]
 
     def gradients(self):
-        """Lengths (150,) of the discriminator's gradient at the fake samples of the last pause, as the page draws them."""
-        arrows = self.page.evaluate(
-            "[...document.querySelectorAll('#vis-generator-gradients .gradient-generated')].map(e => e.__data__.slice(2))")
+        """Lengths (150,) of the gradient of D at the fake samples of the last pause, as the page draws them."""
+        arrows = self.page.evaluate("""() => { const drawn = '#vis-generator-gradients .gradient-generated';
+            return [...document.querySelectorAll(drawn)].map(e => e.__data__.slice(2)); }""")
         return np.linalg.norm(np.array(arrows, float), axis=1)
 
     def screenshot(self, folder):
@@ -215,9 +220,10 @@ class GanLab:
     def settings(self):
         """The settings as the page holds them."""
         return self.page.evaluate(
-            """() => ({d_layers: gl.numDiscriminatorLayers, g_layers: gl.numGeneratorLayers, d_neurons: gl.numDiscriminatorNeurons,
-                 g_neurons: gl.numGeneratorNeurons, d_steps: gl.kDSteps, g_steps: gl.kGSteps, d_learning_rate: gl.dLearningRate,
-                 g_learning_rate: gl.gLearningRate, d_optimizer: gl.dOptimizerType, g_optimizer: gl.gOptimizerType,
+            """() => ({d_layers: gl.numDiscriminatorLayers, g_layers: gl.numGeneratorLayers,
+                 d_neurons: gl.numDiscriminatorNeurons, g_neurons: gl.numGeneratorNeurons, d_steps: gl.kDSteps,
+                 g_steps: gl.kGSteps, d_learning_rate: gl.dLearningRate, g_learning_rate: gl.gLearningRate,
+                 d_optimizer: gl.dOptimizerType, g_optimizer: gl.gOptimizerType,
                  noise: gl.selectedNoiseType, loss: gl.lossType})""")
 
     def values(self):
@@ -226,5 +232,6 @@ class GanLab:
 
     def histories(self):
         """The page's own curves: name -> list of [epoch, value or None]."""
-        curves = self.page.evaluate("[...gl.costChartData, ...gl.evalChartData].map(c => c.map(p => [p.x, p.y === null ? null : +p.y]))")
+        curves = self.page.evaluate("""() => [...gl.costChartData, ...gl.evalChartData].map(
+            c => c.map(p => [p.x, p.y === null ? null : +p.y]))""")
         return dict(zip(("d_loss", "g_loss", "kl", "js"), curves))

@@ -49,7 +49,7 @@ def stage(results, folder):
     present = [name for name in (*REQUIRED, *OPTIONAL) if (results / name).is_file()]
     for name in present:
         if name.endswith(".json"):
-            read_json(results / name)  # a damaged one is named
+            read_json(results / name, (dict, list))  # a damaged one is named
         (folder / "results" / name).parent.mkdir(parents=True, exist_ok=True)
         put(folder / "results" / name, read(results / name))
     missing = [name for name in REQUIRED if name not in present]
