@@ -121,13 +121,14 @@ def test_a_comparison_and_differences_are_used_where_they_are_there(results, tmp
     means = {key: {"mean": 41.7, "std": 0.5, "n": 5} for key in keys}
     gap = {"mean": 1.0, "low": -3.3, "high": 4.4, "confidence": 0.95}
     put(results / "q4/comparison.json", {"equal_compute": {"dcgan": means, "wgan": means},
+                                         "seconds_to_reach": {"dcgan": {"100": {"runs": [4638, None]}}},
                                          "difference_at_equal_compute": {**dict.fromkeys(keys, gap), "recall": None}})
     put(results / "q3/differences.json", [{"dataset": "fashion", "labels": 100, "a": "M1", "b": "raw pixels",
                                            "difference": -3.81, "low": -4.4, "high": -3.2, "n": 10}])
     total = {"runs": 48, "trained": 37, "collapsed": 11, "diverged": 0, "settings_trained_at_some_rate": 8}
     put(results / "q4/stability.json", {"totals": {"dcgan": total}, "cells": [{"outcomes": ["trained"]}]})
     after = tables(results, tmp_path / "after")
-    for text in ("41.7", "−3.3", "+4.4", "−3.81", "37"):
+    for text in ("41.7", "−3.3", "+4.4", "−3.81", "37", "77.3", "never"):
         assert text in after, text
 
 
