@@ -9,7 +9,7 @@ from torch.optim.swa_utils import AveragedModel, update_bn
 from . import networks
 from .objectives import OBJECTIVES, clip_weights
 
-EMA_DECAY = 0.999  # of the generator's average, from some 9,000 iterations on [3]
+EMA = 0.999  # of the generator's average, from some 9,000 iterations on [3]
 NORM_IMAGES = 4096  # generated ones, for the batch norm statistics of the EMA generator
 VALIDATION_BATCHES = 40  # for the critic's cost on validation images
 LOSSES = ("generator_loss", "critic_loss", "wasserstein", "penalty")
@@ -158,5 +158,5 @@ def move_average(averaged, current, n):
     Early on it forgets faster, over the last tenth or so of the n iterations: with 0.999 a thousand of them would still
     be a third the untrained generator.
     """
-    decay = min(EMA_DECAY, (1 + n.item()) / (10 + n.item()))  # n is on the CPU: nothing waits
+    decay = min(EMA, (1 + n.item()) / (10 + n.item()))  # n is on the CPU: nothing waits
     torch._foreach_lerp_(averaged, current, 1 - decay)
