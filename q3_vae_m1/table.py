@@ -1,4 +1,4 @@
-"""The tables of question 3: test errors of every method at four label counts, over label draws and VAE trainings.
+"""The table of question 3: every method x label count x 10 class-balanced draws, on both data sets, beside Table 1.
 
 Test error in %, mean and standard deviation over the draws (seeds 0 to 9); all methods see the same draws, and each
 has one training of the VAE that ships. Writes results/q3/table_DATASET.json and table.png, prints README's tables.
@@ -9,6 +9,7 @@ import sys
 from decimal import ROUND_HALF_UP, Decimal
 from pathlib import Path
 
+import numpy as np
 from joblib import delayed
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the repository, wherever the script is started
