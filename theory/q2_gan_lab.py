@@ -74,11 +74,12 @@ def parse():
     parser.add_argument("--seed", type=seed, default=0, help="seeds the page's Math.random (default %(default)s)")
     add_folders(parser, "results")
     group = parser.add_argument_group("settings of the networks (default: what the page comes with)")
-    for network in "dg":
-        for what, limits in LIMITS.items():
-            group.add_argument(f"--{network}-{what}", type=number(int, *limits))
-        group.add_argument(f"--{network}-learning-rate", type=rate)
-        group.add_argument(f"--{network}-optimizer", choices=["SGD", "Adam"])
+    for option in ("--d-layers", "--g-layers", "--d-neurons", "--g-neurons", "--d-steps", "--g-steps"):
+        group.add_argument(option, type=number(int, *LIMITS[option.split("-")[-1]]))
+    for option in ("--d-learning-rate", "--g-learning-rate"):
+        group.add_argument(option, type=rate)
+    for option in ("--d-optimizer", "--g-optimizer"):
+        group.add_argument(option, choices=["SGD", "Adam"])
     group.add_argument("--noise", choices=["1D Uniform", "1D Gaussian", "2D Uniform", "2D Gaussian"])
     group.add_argument("--loss", choices=["Log loss", "LeastSq loss"])
     group.add_argument("--lower-rates", type=epoch_number, nargs="+", default=[], metavar="EPOCH",
