@@ -1,11 +1,11 @@
 """The ledger of trainings, results/q4/attempts.jsonl: a line when a training starts and a line when it stops.
 
-A line has the attempt's name, the model, the options of the run with the git commit, and `outcome`: started, interrupted
-(--resume goes on), converged, failed (the rule of metrics.py) or given up (stopped by hand because it got worse), with
-`reason`. `reached`: iterations; `seconds`: of the training; `relative_distance` to the validation images, in the unit
-`real_distance`; relative_distance_first, _best and _last: when first and last measured, and the least between. In older
-lines `start` is the iteration at which a training went on from the one that it `continues`, and `critic_alone` for how
-many its generator then stood still.
+A line has the attempt's name, the model, the options of the run with the git commit, and `outcome`: started,
+interrupted (--resume goes on), converged, failed (the rule of metrics.py) or given up (stopped by hand because it got
+worse), with `reason`. `reached`: iterations; `seconds`: of the training; `relative_distance` to the validation images,
+in the unit `real_distance`; relative_distance_first, _best and _last: when first and last measured, and the least. In
+older lines `start` is the iteration at which a training went on from the one that it `continues`, and `critic_alone`
+for how many its generator then stood still.
 """
 
 from . import files
@@ -25,7 +25,7 @@ def record(results_dir, options, **result):
 
 
 def latest(lines):
-    """The attempts in the order of their start, each as its last line leaves it. Lines of anything else are passed over."""
+    """The attempts in the order of their start, each as its last line leaves it; other lines are passed over."""
     attempts = {}
     for line in lines:
         if all(isinstance(line.get(key), str) for key in ("attempt", "model", "outcome")):
@@ -48,8 +48,9 @@ def with_new_keys(content):
 
 
 def failures_before_success(attempts, model, success=None):
-    """{"failed" by the rule, "given_up" by hand} of `model` before attempt `success`, by default the first that converged;
-    None where there was no success."""
+    """{"failed" by the rule, "given_up" by hand} of `model` before it converged, in attempt `success` or the first
+    time. None where it did not.
+    """
     mine = [attempt for attempt in attempts if attempt["model"] == model]
     ends = [n for n, attempt in enumerate(mine) if attempt["attempt"] == (success or attempt["attempt"])
             and attempt["outcome"] == "converged"]

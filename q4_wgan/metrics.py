@@ -1,7 +1,7 @@
-"""How good a set of images is: relative Frechet distance, precision and recall, class frequencies, and what is a failure.
+"""How good a set of images is: relative Frechet distance, precision and recall, class frequencies; what is a failure.
 
-The unit is the distance of real training images from the reference images, as many of each: 1 is as good as real images.
-It is sampling noise, so it depends on the reference and its size. Two feature spaces: the 128 features of our own
+The unit is the distance of as many training images from the reference images: 1 is as good as real images. It is
+sampling noise, so it depends on the reference and its size. Two feature spaces: the 128 features of our own
 classifier, and the first 64 principal components of the pixels. Neither is the Inception FID.
 """
 
@@ -41,8 +41,8 @@ class Metrics:
     """
 
     def __init__(self, network, pixels, reference, device):
-        self.network, self.device = network, device
-        flat = pixels.flatten(1).double() / 255
+        self.network, self.images = network.to(device), len(reference)  # as many are to be measured
+        flat = pixels.cpu().flatten(1).double() / 255
         self.mean = flat.mean(0)
         self.basis = torch.linalg.eigh(torch.cov(flat.T))[1][:, -COMPONENTS:]  # eigenvalues rise
         self.reference = classify(network, reference)[0], self.components(reference)

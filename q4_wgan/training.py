@@ -3,6 +3,8 @@
 train.py drives it, and runs.py, for the experiments. Numbers in brackets are the deviations listed in README.md.
 """
 
+import time
+
 import torch
 from torch.optim.swa_utils import AveragedModel, update_bn
 
@@ -42,7 +44,7 @@ class Training:
         self.generator_optimizer = self.make_optimizer(self.generator, self.generator_rate)
         self.critic_optimizer = self.make_optimizer(self.critic, self.critic_rate)
         self.random = torch.Generator(device).manual_seed(options["seed"])
-        self.iteration, self.seconds = 0, 0.0
+        self.iteration, self.seconds = 0, 0.0  # of the generator; spent in `step`
         self.sums, self.summed = torch.zeros(len(LOSSES), device=device), 0
 
     def make_optimizer(self, network, rate):
@@ -62,6 +64,7 @@ class Training:
 
     def step(self):
         """One iteration; comments give the lines of Algorithm 1. Losses are added to `sums`, nothing is waited for."""
+        began = time.monotonic()
         batch, critic_steps = self.options["batch"], self.objective.critic_steps
         left = 1 - self.iteration / self.options["iterations"]  # the learning rates fall linearly to 0 [5]
         for optimizer, rate in ((self.critic_optimizer, self.critic_rate),
@@ -99,6 +102,7 @@ class Training:
         self.add_losses(generator_loss=loss.detach())
         self.iteration += 1
         self.summed += 1
+        self.seconds += time.monotonic() - began
 
     def add_losses(self, **losses):
         for name, value in losses.items():
