@@ -1,162 +1,158 @@
-"""Draws new pictures from the trained weights: --model dcgan or --model wgan. Needs no data set.
+"""Draws new images from the trained weights: --model dcgan or --model wgan. Needs no data set.
 
-Every picture has a seed, and its own random generator: seed 7 is the same picture alone or among a thousand.
+Every image has a seed, and its own random generator: seed 7 is the same image alone or among a thousand.
 """
 
 import re
+import sys
 from argparse import ArgumentTypeError
 from pathlib import Path
 
 import torch
+from tqdm import tqdm
 
-import classifier
-import files
-import images
-import pictures
-from files import UserError
-from networks import make_generator
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the repository, wherever the script is started
+from q4_wgan import classifier, images, sampling
+from q4_wgan.command import Parser, UserError, add_folders, name, number, path, run_main, seed, write
 
 MAX_DRAWS = 20_000  # for --label, before it gives up
+MAX_SIDE = 20_000  # pixels of a picture
+EXAMPLES = """examples:
+  python q4_wgan/generate.py --model wgan                                 16 images in one grid
+  python q4_wgan/generate.py --model dcgan --seeds 0-63 --out dcgan.png
+  python q4_wgan/generate.py --model wgan --seeds 3,7,20-29 --separate --out pictures/    pictures/seed0003.png ...
+  python q4_wgan/generate.py --model wgan --label sneaker --seeds 0-7     eight sneakers
+  python q4_wgan/generate.py --model wgan --interpolate 3 8 --out walk.gif    a walk from seed 3 to seed 8
+  python q4_wgan/generate.py --model wgan --weights results/runs/q4_wgan_seed1/generator.pt    a run of your own"""
 
 
 def seed_list(text):
-    """argparse type: '7', '0-15' or '1,5,20-23' -> list of seeds."""
+    """argparse type: '7', '0-15' or '1,5,20-23' -> list of seeds, each once."""
     seeds = []
     for part in text.split(","):
-        match = re.fullmatch(r"\s*(\d{1,18})(?:\s*-\s*(\d{1,18}))?\s*", part)
+        match = re.fullmatch(r"\s*(\d{1,10})(?:\s*-\s*(\d{1,10}))?\s*", part, re.ASCII)
         if not match:
-            raise ArgumentTypeError(f"'{text}': seeds are written like 7, 0-15 or 1,5,20-23")
-        first, last = int(match[1]), int(match[2] or match[1])
+            raise ArgumentTypeError(f"{text!r}: seeds are written like 7, 0-15 or 1,5,20-23")
+        first, last = seed(match[1]), seed(match[2] or match[1])
         if last < first or last - first >= 10_000:
-            raise ArgumentTypeError(f"'{part.strip()}': a range goes upwards and holds at most 10000 seeds")
+            raise ArgumentTypeError(f"{part.strip()!r}: a range goes upwards and holds at most 10000 seeds")
         seeds.extend(range(first, last + 1))
-    return seeds
+    return list(dict.fromkeys(seeds))
 
 
 def class_number(text):
-    """argparse type: a class as its number 0-9 or its name, in any case."""
-    names = [name.lower() for name in images.CLASSES]
+    """argparse type: a class as its number 0-9 or as a name of Fashion-MNIST's, in any case."""
+    names = [label.lower() for label in images.FASHION]
     if text.lower() in names:
         return names.index(text.lower())
     if text in map(str, range(10)):
         return int(text)
-    raise ArgumentTypeError(f"'{text}' is no class; classes are 0-9 or {', '.join(images.CLASSES)}")
+    raise ArgumentTypeError(f"{text!r} is no class; classes are 0-9 or {', '.join(images.FASHION)}")
 
 
-def share(text):
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value < 1:
-        raise ArgumentTypeError(f"'{text}' is not a number from 0 to below 1")
-    return value
+def draw_label(generator, network, label, seeds, confidence):
+    """(seeds, images, number drawn): as many images of class `label` as there are seeds, tried from the first one up.
 
-
-def load_generator(path, model):
-    """(generator in evaluation mode, the dict that came with its weights)."""
-    content = files.load_weights(path, model)
-    try:
-        generator = make_generator(content["arch"], content["dim"])
-        state = content["state"]
-    except KeyError as key:
-        raise UserError(f"{path}: {key} is missing or unknown (corrupt or from another version)") from None
-    files.load_state(generator, state, path)
-    return generator.eval(), content
-
-
-@torch.no_grad()
-def draw(generator, z):
-    """uint8 (n, 28, 28) of z (n, 128), one by one: sums, and so bits, do not depend on the company."""
-    return torch.cat([images.to_pixels(generator(row)) for row in z.split(1)])
-
-
-def draw_label(generator, label, seeds, confidence, weights_dir):
-    """(seeds, pictures, number drawn): as many pictures of class `label` as there are seeds, tried from the first one up.
-
-    A picture counts when the shipped classifier gives `label` at least `confidence`.
+    An image counts where the classifier gives `label` at least `confidence`.
     """
-    network = classifier.load(weights_dir)
-    found, kept, seed = [], [], seeds[0]
-    while len(found) < len(seeds):
-        if seed - seeds[0] >= MAX_DRAWS:
-            raise UserError(f"only {len(found)} of {len(seeds)} pictures of class {images.CLASSES[label]} at confidence "
-                            f"{confidence:g} in {MAX_DRAWS} draws; ask for fewer, or lower --confidence")
-        picture = draw(generator, pictures.latents([seed]))
-        _, found_label, found_confidence = classifier.judge(network, picture)
-        if found_label.item() == label and found_confidence.item() >= confidence:
-            found.append(seed)
-            kept.append(picture)
-        seed += 1
-    return found, torch.cat(kept), seed - seeds[0]
+    found, kept, number_drawn = [], [], 0
+    with tqdm(total=len(seeds), unit="image", desc="found") as progress:
+        while len(found) < len(seeds):
+            if number_drawn >= MAX_DRAWS or seeds[0] + number_drawn >= 2**32:
+                raise UserError(f"only {len(found)} of {len(seeds)} images of class {label} at confidence "
+                                f"{confidence:g} in {number_drawn} draws; ask for fewer, or lower --confidence")
+            batch = list(range(seeds[0] + number_drawn, min(seeds[0] + number_drawn + 20, 2**32)))
+            drawn = sampling.draw(generator, sampling.latents(batch))
+            for one, picture in zip(batch, drawn):
+                if len(found) == len(seeds):
+                    break
+                number_drawn += 1
+                _, [labelled], [sure] = classifier.classify(network, picture[None])
+                if labelled == label and sure >= confidence:
+                    found.append(one)
+                    kept.append(picture)
+                    progress.update()
+            progress.set_postfix_str(f"{number_drawn} drawn")
+    return found, torch.stack(kept), number_drawn
 
 
-def walk(a, b, steps):
-    """z (steps, 128) from seed a to seed b along a great circle, where normal z are; the ends are the seeds' own."""
-    first, last = pictures.latents([a, b])
-    angle = torch.arccos(torch.nn.functional.cosine_similarity(first, last, dim=0))
-    t = torch.linspace(0, 1, steps).unsqueeze(1)
-    if angle < 1e-3:  # a walk from a seed to itself
-        return torch.lerp(first, last, t)
-    return (torch.sin((1 - t) * angle) * first + torch.sin(t * angle) * last) / torch.sin(angle)
-
-
-def main():
-    parser = files.Parser(description=__doc__, epilog="""examples:
-  python q4_wgan/generate.py --model wgan                                 16 pictures in one grid
-  python q4_wgan/generate.py --model dcgan --seeds 0-63 --out dcgan.png
-  python q4_wgan/generate.py --model wgan --seeds 3,7,20-29 --separate --out pictures/    pictures/seed0003.png ...
-  python q4_wgan/generate.py --model wgan --label sneaker --seeds 0-7     eight sneakers
-  python q4_wgan/generate.py --model wgan --interpolate 3 8               a walk from seed 3 to seed 8
-  python q4_wgan/generate.py --model wgan --weights results/runs/q4_wgan_seed1/generator.pt   a run of your own""")
-    parser.add_argument("--model", choices=files.MODELS, required=True)
-    group = parser.add_argument_group("what to draw")
-    group.add_argument("--seeds", type=seed_list, default=list(range(16)), help="such as 7, 0-15 or 1,5,20-23 (default: 0-15)")
-    group.add_argument("--label", type=class_number, metavar="CLASS",
-                       help="only this class, a name or 0-9: goes up from the first seed until the classifier has found as "
-                            "many as there are --seeds")
-    group.add_argument("--confidence", type=share, default=0.9, help="of the classifier, for --label (default: 0.9)")
-    group.add_argument("--interpolate", type=files.natural, nargs=2, metavar=("A", "B"), help="walk from seed A to seed B")
-    group.add_argument("--steps", type=files.positive, default=10, help="pictures of the walk (default: 10)")
-    group = parser.add_argument_group("where from and where to")
-    group.add_argument("--out", type=Path, metavar="PATH",
-                       help="PNG file of the grid, or folder with --separate (default: runs/generated_MODEL[.png] in --results-dir)")
-    group.add_argument("--separate", action="store_true", help="one PNG per seed, named seed0007.png")
-    group.add_argument("--scale", type=files.positive, help="screen pixels per pixel (default: 4 in a grid, 1 with --separate)")
-    group.add_argument("--weights", type=Path, metavar="FILE", help="other weights than q4_MODEL.pt in --weights-dir")
-    files.add_folders(group, "weights", "results")
+def arguments():
+    parser = Parser(description=__doc__, epilog=EXAMPLES)
+    parser.add_argument("--model", choices=sampling.MODELS, required=True)
+    add = parser.add_argument_group("what to draw").add_argument
+    add("--seeds", type=seed_list, default=list(range(16)), help="such as 7, 0-15 or 1,5,20-23 (default: 0-15)")
+    add("--label", type=class_number, metavar="CLASS", help="only this class, a name or 0-9: goes up from the first "
+        "seed until the classifier has found as many as there are --seeds")
+    add("--confidence", type=number(float, 0, below=1), default=0.9, help="of the classifier (default: 0.9)")
+    add("--interpolate", type=seed, nargs=2, metavar=("A", "B"), help="walk from seed A to seed B along a great circle")
+    add("--steps", type=number(int, 2, 1000), help="images of the walk (default: 10; a .gif 40)")
+    add = parser.add_argument_group("where from and where to").add_argument
+    add("--out", type=path, metavar="PATH", help="a .png, a .gif for --interpolate, or a folder for --separate "
+        "(default: results/runs/generated_..., named after what it shows)")
+    add("--separate", action="store_true", help="one PNG per seed, named seed0007.png")
+    add("--scale", type=number(int, 1, 64), help="screen pixels per pixel (default: 4; 1 with --separate)")
+    add("--weights", type=path, metavar="FILE", help="other weights than q4_MODEL.pt in --weights-dir")
+    add("--dataset", type=name, default="fashion", help="that the model was trained on (default: fashion)")
+    add_folders(parser, "weights", "results")
     args = parser.parse_args()
     if args.interpolate and (args.label is not None or args.separate):
         raise UserError("--interpolate goes with neither --label nor --separate")
-    if args.scale and args.scale > 64:
-        raise UserError("--scale: at most 64")
-    if args.out and not args.separate and args.out.suffix.lower() != ".png":
-        raise UserError(f"--out {args.out}: a grid is saved as a .png file (a folder needs --separate)")
+    if args.steps and not args.interpolate:
+        raise UserError("--steps belongs to --interpolate")
+    endings = (".png", ".gif") if args.interpolate else (".png",)
+    if args.out and not args.separate and args.out.suffix.lower() not in endings:
+        raise UserError(f"--out {args.out}: must end in {' or '.join(endings)} (a folder needs --separate)")
     if args.separate and args.out and args.out.exists() and not args.out.is_dir():
         raise UserError(f"--out {args.out}: with --separate this must be a folder, and it is a file")
+    moving = bool(args.out) and args.out.suffix.lower() == ".gif"
+    args.steps = args.steps or (40 if moving else 10)
+    args.scale = args.scale or (1 if args.separate else 4)
+    shown = args.steps if args.interpolate else len(args.seeds)
+    if not args.separate and not moving and 30 * args.scale * shown**0.5 > MAX_SIDE:
+        raise UserError(f"{shown} images at --scale {args.scale}: the picture would have over {MAX_SIDE} pixels a side")
+    return args
 
-    generator, _ = load_generator(args.weights or args.weights_dir / f"q4_{args.model}.pt", args.model)
+
+def default_name(args):
+    """What the picture shows, so that different ones do not overwrite each other."""
+    if args.interpolate:
+        return f"{args.model}_walk_{args.interpolate[0]}_{args.interpolate[1]}"
+    seeds = args.seeds
+    span = f"{seeds[0]}-{seeds[-1]}" if seeds == list(range(seeds[0], seeds[-1] + 1)) else f"{seeds[0]}_and_more"
+    return f"{args.model}_{f'class{args.label}_' if args.label is not None else ''}seeds_{span}"
+
+
+def main():
+    args = arguments()
+    weights = args.weights or sampling.weights_path(args.weights_dir, args.model, args.dataset)
+    generator, content = sampling.load_generator(weights, args.model)
     seeds = args.seeds
     if args.interpolate:
-        pixels = draw(generator, walk(*args.interpolate, args.steps))
+        pixels = sampling.draw(generator, sampling.slerp(*sampling.latents(args.interpolate), args.steps))
     elif args.label is not None:
-        seeds, pixels, drawn = draw_label(generator, args.label, seeds, args.confidence, args.weights_dir)
-        print(f"drew {drawn} to find {len(seeds)} of class {images.CLASSES[args.label]} at confidence "
-              f"{args.confidence:g} or more: seeds {', '.join(map(str, seeds))}")
+        network = classifier.load(args.weights_dir, content.get("dataset", "fashion"))
+        seeds, pixels, drawn = draw_label(generator, network, args.label, seeds, args.confidence)
+        label = images.class_names(content.get("dataset", "fashion"))[args.label]
+        print(f"drew {drawn} to find {len(seeds)} of class {label} at confidence {args.confidence:g} or more: seeds "
+              f"{', '.join(map(str, seeds))}")
     else:
-        pixels = draw(generator, pictures.latents(seeds))
+        pixels = sampling.draw(generator, sampling.latents(seeds))
 
-    out = args.out or args.results_dir / "runs" / f"generated_{args.model}{'' if args.separate else '.png'}"
+    ending = "" if args.separate else ".png"
+    out = args.out or args.results_dir / "runs" / f"generated_{default_name(args)}{ending}"
     if args.separate:
-        for seed, picture in zip(seeds, pixels):
-            pictures.save_png(out / f"seed{seed:04d}.png", pictures.grid(picture[None], scale=args.scale or 1))
+        for one, picture in zip(seeds, pixels):
+            write(out / f"seed{one:04d}.png", sampling.as_png(sampling.grid(picture[None], scale=args.scale)))
         print(f"saved {len(seeds)} pictures in {out}")
+    elif out.suffix.lower() == ".gif":
+        frames = torch.stack([sampling.grid(picture[None], scale=args.scale) for picture in pixels])
+        write(out, sampling.as_gif(torch.cat([frames, frames.flip(0)[1:-1]])))
+        print(f"saved {out}")
     else:
         columns = len(pixels) if args.interpolate and len(pixels) <= 20 else None
-        pictures.save_png(out, pictures.grid(pixels, columns, scale=args.scale or 4))
+        write(out, sampling.as_png(sampling.grid(pixels, columns, scale=args.scale)))
         print(f"saved {out}")
-    return 0
 
 
 if __name__ == "__main__":
-    files.run_main(main)
+    run_main(main)
