@@ -34,6 +34,7 @@ from q4_wgan.summary import mean_std, read_losses, shipped
 MODELS = {"dcgan": "DCGAN", "wgan": "WGAN-GP"}
 TRAINING = ("attempt", "objective", "arch", "dim", "iterations", "batch", "learning_rate", "generator_learning_rate",
             "beta1", "penalty_images", "seed", "precision", "seconds")  # what is said of a training
+FAILURES = "failed", "given up"  # by the rule; by hand, because the distance rose
 WINDOW = 100  # iterations that a loss is the mean of, where one is quoted
 MOMENTS = 1_000, 2_000, 4_000, 8_000, 10_000, 12_000, 16_000  # of a training, besides its first evaluation and its end
 
@@ -114,29 +115,31 @@ def latest(entries):
 
 
 def attempts_markdown(entries):
-    """Every attempt as the table in EXPERIMENTS.md."""
-    rows = ["| | critic's rate | generator's rate | iterations | outcome |", "|---" * 5 + "|"]
+    """Every attempt as the table in EXPERIMENTS.md, with the relative distances at its start, its best and its end."""
+    rows = ["| | critic's rate | generator's rate | iterations | outcome | start | best | end |", "|---" * 8 + "|"]
     for attempt in latest(entries):
-        distance = attempt.get("relative_distance")
-        if distance is None and "floor" in attempt:  # how older lines have it
-            distance = attempt["distance"] / attempt["floor"]
+        if "floor" in attempt:  # how older lines have it
+            attempt = {"relative_distance_last": attempt["distance"] / attempt["floor"], **attempt}
+        distances = (attempt.get(f"relative_distance_{part}") for part in ("first", "best", "last"))
         cells = (MODELS[attempt["model"]], f"{attempt['learning_rate']:g}",
                  f"{attempt.get('generator_learning_rate', attempt['learning_rate']):g}",
                  f"{attempt.get('start', 0):,} to {attempt.get('reached', 0):,} of {attempt['iterations']:,}",
-                 attempt["outcome"] + ("" if distance is None else f" at {distance:.1f}"))
+                 attempt["outcome"], *("" if distance is None else f"{distance:.1f}" for distance in distances))
         rows.append(f"| {' | '.join(cells)} |")
     return "\n".join(rows)
 
 
 def attempts_of(entries, model):
-    """How the trainings of a model ended: counts, and the failures before the first that converged."""
+    """How the trainings of a model ended: by the rule, or given up by hand because the distance rose."""
     attempts = [attempt for attempt in latest(entries) if attempt.get("model") == model]
     outcomes = [attempt.get("outcome") for attempt in attempts]
     first = outcomes.index("converged") if "converged" in outcomes else len(outcomes)
-    return {"attempts": len(attempts), **{outcome: outcomes.count(outcome) for outcome in
-                                          ("converged", "failed", "interrupted")},
-            "failed_before_first_success": outcomes[:first].count("failed") if "converged" in outcomes else None,
-            "reasons": [attempt.get("reason") for attempt in attempts if attempt.get("outcome") == "failed"]}
+    counts = {outcome.replace(" ", "_"): outcomes.count(outcome)
+              for outcome in ("converged", "failed", "given up", "interrupted")}
+    before = {f"{outcome.replace(' ', '_')}_before_first_success":
+              outcomes[:first].count(outcome) if "converged" in outcomes else None for outcome in FAILURES}
+    return {"attempts": len(attempts), **counts, **before,
+            "reasons": [attempt.get("reason") for attempt in attempts if attempt.get("outcome") in FAILURES]}
 
 
 def moments_of(losses, unit):

@@ -59,6 +59,8 @@ def test_readme_has_the_scores():
             f"distance from {start['relative_distance']:.0f} to {end['relative_distance']:.1f}",
             f"DCGAN {dcgan['attempts']['failed_before_first_success']}, WGAN-GP "
             f"{wgan['attempts']['failed_before_first_success']}**",
+            f"{wgan['attempts']['given_up']} of WGAN-GP's trainings were given up by hand after its first success",
+            f"{wgan['attempts']['interrupted']} more were stopped",
             f"{wgan['attempts']['attempts']} attempts to DCGAN's {dcgan['attempts']['attempts']}"):
         assert sentence in text, sentence
 
@@ -103,8 +105,11 @@ def test_attempts_are_counted_once():
         ("a", "dcgan", "started"), ("a", "dcgan", "failed"), ("b", "dcgan", "started"), ("c", "wgan", "converged"),
         ("b", "dcgan", "converged"), ("d", "dcgan", "failed"))]
     found = evaluate.attempts_of(entries, "dcgan")
-    assert found == {"attempts": 3, "converged": 1, "failed": 2, "interrupted": 0, "failed_before_first_success": 1,
+    assert found == {"attempts": 3, "converged": 1, "failed": 2, "given_up": 0, "interrupted": 0,
+                     "failed_before_first_success": 1, "given_up_before_first_success": 0,
                      "reasons": ["failed", "failed"]}
+    given_up = [{"attempt": "e", "model": "wgan", "outcome": "given up"}, *entries]
+    assert evaluate.attempts_of(given_up, "wgan")["given_up_before_first_success"] == 1
     assert evaluate.attempts_of(entries[:2], "dcgan")["failed_before_first_success"] is None
 
 
