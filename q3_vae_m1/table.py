@@ -1,22 +1,20 @@
-"""The table of question 3: every method x label count x 10 class-balanced draws, on both data sets, beside Table 1.
+"""The tables of question 3, from the record that record.py fills: mean test errors in %, how they vary, differences.
 
-Test error in %, mean and standard deviation over the draws (seeds 0 to 9); all methods see the same draws, and each
-has one training of the VAE that ships. Writes results/q3/table_DATASET.json and table.png, prints README's tables.
+Writes results/q3/table_DATASET.json, differences.json (paired, with 95 % intervals: intervals.py) and table.png, and
+prints the tables of README.md and EXPERIMENTS.md. Takes seconds. A method's row has the trainings of its VAE that have
+all draws so far: `trainings` says how many.
 """
 
-import os
 import sys
 from decimal import ROUND_HALF_UP, Decimal
 from pathlib import Path
 
 import numpy as np
-from joblib import delayed
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the repository, wherever the script is started
-from q3_vae_m1 import classifiers, images, plots
+from q3_vae_m1 import classifiers, files, images, intervals, plots
 from q3_vae_m1.classifiers import COUNTS
-from q3_vae_m1.command import Parser, add_folders, as_json, check_writable, name, number, read_json, run_main, write
-from q3_vae_m1.features import feature_maps
+from q3_vae_m1.command import Parser, UserError, add_folders, as_json, check_writable, name, read_json, run_main, write
 
 # Table 1 of Kingma et al. 2014: test error in % on MNIST, mean and standard deviation where given.
 PAPER = {
@@ -27,39 +25,33 @@ PAPER = {
 PAPER_STD = {"AtlasRBF": [0.95, None, 0.12, None], "M1+TSVM": [0.25, 0.049, 0.07, 0.04], "M2": [1.71, 0.13, 0.56, 0.63],
              "M1+M2": [0.14, 0.05, 0.02, 0.04]}
 SHOWN = ("M1+TSVM", "M2", "M1+M2")  # of the paper's rows, in the picture
+NAMES = {"svm": "SVM", "transductive": "transductive", "default": "default SVM"}  # of classifiers, after "features+"
+MAIN = ("raw pixels+SVM", "PCA-50+SVM", "M1 (Bernoulli)+SVM", "M1+SVM", "raw pixels+transductive",
+        "PCA-50+transductive", "M1 (Bernoulli)+transductive", "M1+transductive", "raw pixels+default SVM",
+        "PCA-50+default SVM", "M1 (Bernoulli)+default SVM", "M1+default SVM")
+PICTURE = ("raw pixels+SVM", "M1 (Bernoulli)+SVM", "M1+SVM", "M1 (Bernoulli)+transductive", "M1+transductive")
+PAIRS = [(f"{a}+{fit}", f"{b}+{fit}") for fit in NAMES.values() for a, b in (
+    ("M1", "raw pixels"), ("M1", "PCA-50"), ("M1 (Bernoulli)", "raw pixels"), ("M1 (Bernoulli)", "PCA-50"),
+    ("M1", "M1 (Bernoulli)"))]
+PAIRS += [("M1+transductive", "M1+SVM"), ("M1 (Bernoulli)+transductive", "M1 (Bernoulli)+SVM")]
 EXAMPLES = """examples:
-  python q3_vae_m1/table.py                    both data sets, 10 draws
-  python q3_vae_m1/table.py --dataset mnist --draws 2"""
+  python q3_vae_m1/table.py
+  python q3_vae_m1/table.py --dataset mnist"""
 
 
-def errors(dataset, data, maps, draws, jobs):
-    """{(method, label count): test errors in %, one for every draw}."""
-    labels, truth = data.train_labels.numpy(), data.test_labels.numpy()
-    drawn = {(n, seed): classifiers.labelled_draw(data.train_labels, n, seed) for n in COUNTS for seed in range(draws)}
-
-    def error(svm, test):
-        return 100 * float((classifiers.predict(svm, test) != truth).mean())
-
-    def inductive(train, test, rows, chosen):
-        return error(classifiers.fit_svm(train, labels[rows], **chosen), test)
-
-    def transductive(everything, test, graph, n, rows):
-        chosen = classifiers.transductive_settings(dataset, n)
-        return error(classifiers.fit_transductive(everything, rows, labels[rows], graph, chosen), test)
-
-    def by_count(method, tasks):
-        results = classifiers.in_parallel(tasks, jobs, f"{dataset} {method}")
-        return {(method, n): results[i * draws:(i + 1) * draws] for i, n in enumerate(COUNTS)}
-
+def methods(lines, dataset):
+    """{method: {label count: {seed of the VAE's training: errors (draws,)}}}, trainings that have all draws."""
     found = {}
-    for features, transform in maps.items():
-        test, chosen = transform(data.test), classifiers.svm_settings(dataset, features)
-        found |= by_count(f"{features}+SVM", [delayed(inductive)(transform(data.train[rows]), test, rows, chosen)
-                                              for rows in drawn.values()])
-    everything, test = maps["M1"](data.train), maps["M1"](data.test)
-    graph = classifiers.neighbour_graph(everything)
-    return found | by_count("M1+transductive", [delayed(transductive)(everything, test, graph, n, rows)
-                                                for (n, _), rows in drawn.items()])
+    for line in lines:
+        if line["dataset"] == dataset:
+            method = f"{line['features']}+{NAMES[line['classifier']]}"
+            found.setdefault(method, {}).setdefault(line["vae_seed"], {})[line["draw"]] = line["errors"]
+    draws = max((max(by_draw) + 1 for by_seed in found.values() for by_draw in by_seed.values()), default=0)
+    order = [method for method in MAIN if method in found] + sorted(found.keys() - set(MAIN))
+    complete = {method: {seed: by_draw for seed, by_draw in found[method].items() if len(by_draw) == draws}
+                for method in order}
+    return {method: {n: {seed: np.array([by_draw[i][str(n)] for i in range(draws)]) for seed, by_draw in seeds.items()}
+                     for n in COUNTS} for method, seeds in complete.items() if seeds}
 
 
 def two_digits(value):
@@ -67,51 +59,96 @@ def two_digits(value):
     return str(Decimal(str(value)).quantize(Decimal("0.01"), ROUND_HALF_UP))
 
 
-def markdown(rows, paper):
-    """The table in README.md. rows: of table_DATASET.json; paper: whether the paper's rows follow."""
-    lines = ["| test error % | " + " | ".join(map(str, COUNTS)) + " |", "|---" * (len(COUNTS) + 1) + "|"]
+def markdown(rows, paper=False):
+    """A table in Markdown: mean ± standard deviation over draws (and over trainings). rows: of table_DATASET.json."""
+    lines = ["| test error % | trainings | " + " | ".join(map(str, COUNTS)) + " |", "|---" * (len(COUNTS) + 2) + "|"]
     for method in dict.fromkeys(row["method"] for row in rows):
-        cells = [f"{two_digits(row['error_mean'])} ± {two_digits(row['error_std'])}" for row in rows
-                 if row["method"] == method]
-        lines.append(f"| {method} | " + " | ".join(cells) + " |")
+        own = [row for row in rows if row["method"] == method]
+        cells = [f"{two_digits(row['error_mean'])} ± {two_digits(row['error_std'])}"
+                 + ("" if row["training_std"] is None else f" ({two_digits(row['training_std'])})") for row in own]
+        lines.append(f"| {method} | {own[0]['trainings'] or '–'} | " + " | ".join(cells) + " |")
     for method, values in PAPER.items() if paper else ():
-        deviations = PAPER_STD.get(method, [None] * 4)
-        cells = ["–" if v is None else f"{v:g}" if s is None else f"{v:g} ± {s:g}" for v, s in zip(values, deviations)]
-        lines.append(f"| paper: {method} | " + " | ".join(cells) + " |")
+        stds = PAPER_STD.get(method, [None] * 4)
+        cells = ["–" if v is None else f"{v:g}" if s is None else f"{v:g} ± {s:g}" for v, s in zip(values, stds)]
+        lines.append(f"| paper: {method} |  | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
-def content(dataset, found, draws):
-    """What table_DATASET.json holds."""
-    rows = [{"method": method, "labels": n, "error_mean": round(float(np.mean(e)), 4),
-             "error_std": round(float(np.std(e, ddof=min(1, draws - 1))), 4), "errors": [round(v, 4) for v in e]}
-            for (method, n), e in found.items()]
-    known = classifiers.known(dataset)
-    settings = {features: chosen for (of, features), chosen in classifiers.SVM.items() if of == known}
-    paper = [{"method": m, "labels": n, "error_mean": v, "error_std": s} for m, values in PAPER.items()
-             for n, v, s in zip(COUNTS, values, PAPER_STD.get(m, [None] * 4)) if v is not None]
-    return {"dataset": dataset, "draws": draws, "svm": settings, "rows": rows,
-            **({"paper": paper} if dataset == "mnist" else {})}
+def differences_markdown(entries, dataset):
+    """Paired differences of one data set in Markdown: points of test error and the 95 % interval."""
+    own = [entry for entry in entries if entry["dataset"] == dataset]
+    lines = ["| difference in points | " + " | ".join(map(str, COUNTS)) + " |", "|---" * (len(COUNTS) + 1) + "|"]
+    for a, b in dict.fromkeys((entry["a"], entry["b"]) for entry in own):
+        cells = [f"{e['difference']:+.2f} [{e['low']:+.2f}, {e['high']:+.2f}]" for e in own
+                 if (e["a"], e["b"]) == (a, b)]
+        lines.append(f"| {a} − {b} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def table(dataset, found):
+    """What table_DATASET.json holds. rows: the methods; ablations: what differs from them in one thing."""
+    rows = []
+    for method, by_count in found.items():
+        for n, by_seed in by_count.items():
+            errors = np.array(list(by_seed.values()))
+            over_draws, over_trainings = intervals.deviations(errors)
+            rows.append({"method": method, "labels": n, "error_mean": rounded(errors.mean()),
+                         "error_std": rounded(over_draws), "training_std": rounded(over_trainings),
+                         "draws": errors.shape[1], "trainings": 0 if None in by_seed else len(by_seed),
+                         "errors": {str(seed): e.tolist() for seed, e in by_seed.items()}})
+    settings = {features: s for (of, features), s in classifiers.SVM.items() if of == classifiers.known(dataset)}
+    content = {"dataset": dataset, "svm": settings, "rows": [row for row in rows if row["method"] in MAIN],
+               "ablations": [row for row in rows if row["method"] not in MAIN]}
+    if dataset == "mnist":
+        content["paper"] = [{"method": m, "labels": n, "error_mean": v, "error_std": s} for m, values in PAPER.items()
+                            for n, v, s in zip(COUNTS, values, PAPER_STD.get(m, [None] * 4)) if v is not None]
+    return content
+
+
+def rounded(value):
+    return None if value is None else round(float(value), 4)
+
+
+def differences(dataset, found):
+    """Entries of differences.json: a - b in points of test error. Ablations are against what they change."""
+    pairs = PAIRS + [(method, reference) for method in found if method not in MAIN
+                     for reference in [method.replace(method.split("+")[0], "raw pixels" if "pixels" in method
+                                                      else method.split(",")[0])]]
+    entries = []
+    for (a, b), n in ((pair, n) for pair in pairs if set(pair) <= found.keys() for n in COUNTS):
+        d = intervals.paired(found[a][n], found[b][n])
+        if d.size and d.shape[1] > 1:
+            mean, low, high = (round(value, 3) for value in intervals.interval(d))
+            entries.append({"dataset": dataset, "labels": n, "a": a, "b": b, "difference": mean, "low": low,
+                            "high": high, "n": d.shape[1], "trainings": d.shape[0]})
+    return entries
 
 
 def main():
     parser = Parser(description=__doc__, epilog=EXAMPLES)
-    add = parser.add_argument
-    add("--dataset", type=name, nargs="+", default=["fashion", "mnist"], help="(default: fashion mnist)")
-    add("--draws", type=number(int, 1, 1000), default=10, help="of the labels, seeds 0, 1, ... (default: 10)")
-    add("--jobs", type=number(int, 1, 1024), default=os.cpu_count(), help="draws at a time (default: all cores)")
-    add_folders(parser, "data", "weights", "results")
+    parser.add_argument("--dataset", type=name, nargs="+", default=["fashion", "mnist"], help="(default: both)")
+    add_folders(parser, "results")
     o = parser.parse_args()
     folder = o.results_dir / "q3"
     check_writable(folder)
+    lines = files.read_lines(folder / "errors.jsonl")
+    entries = []
     for dataset in o.dataset:
-        data = images.load(dataset, o.data_dir)
-        found = errors(dataset, data, feature_maps(dataset, data, o.weights_dir), o.draws, o.jobs)
-        table = content(dataset, found, o.draws)
-        write(folder / f"table_{dataset}.json", as_json(table))
-        print(f"\n{images.title(dataset)}\n\n{markdown(table['rows'], dataset == 'mnist')}\n", flush=True)
+        found = methods(lines, dataset)
+        if not found:
+            raise UserError(f"{folder / 'errors.jsonl'}: nothing on {dataset}; `python q3_vae_m1/record.py` fills it")
+        content = table(dataset, found)
+        entries += (own := differences(dataset, found))
+        write(folder / f"table_{dataset}.json", as_json(content))
+        print(f"\n{images.title(dataset)}\n\n{markdown(content['rows'], dataset == 'mnist')}\n\n"
+              f"{markdown(content['ablations'])}\n\n{differences_markdown(own, dataset)}")
+    path = folder / "differences.json"
+    others = [e for e in read_json(path, list) if e["dataset"] not in o.dataset] if path.exists() else []
+    write(path, as_json(others + entries))
     tables = {d: read_json(path) for d in dict.fromkeys(("fashion", "mnist", *o.dataset))
               if (path := folder / f"table_{d}.json").is_file()}
+    for content in tables.values():
+        content["rows"] = [row for row in content["rows"] if row["method"] in PICTURE]
     paper = {m: {n: v for n, v in zip(COUNTS, PAPER[m]) if v is not None} for m in SHOWN}
     write(folder / "table.png", plots.table(tables, paper))
     print(f"saved {folder / 'table.png'}")
