@@ -134,7 +134,8 @@ def test_a_failure_ships_nothing(base):
     before = (base / "weights/q4_wgan_toy.pt").read_bytes()
     done = train(base, "failed", "--lr", 1e30, prepare=None)
     assert done.returncode == 1 and "NaN" in done.stdout, done.stderr
-    assert (base / "weights/q4_wgan_toy.pt").read_bytes() == before and not (base / "failed/q4/wgan_toy_losses.csv").exists()
+    assert (base / "weights/q4_wgan_toy.pt").read_bytes() == before
+    assert not (base / "failed/q4/wgan_toy_losses.csv").exists()
 
 
 def test_ledger_counts(tmp_path):
@@ -180,5 +181,6 @@ def test_quick_keeps_nothing(base, tmp_path):
 
 def test_options_are_recorded_whole(base):
     options = json.loads((folder(base, "whole") / "options.json").read_text())
-    assert (options["learning_rate"], options["generator_learning_rate"], options["beta1"], options["penalty_images"],
-            options["commit"]) == (8e-4, 3e-3, 0.0, 8, files.commit())
+    assert (options["learning_rate"], options["generator_learning_rate"], options["beta1"], options["penalty_images"]
+            ) == (8e-4, 3e-3, 0.0, 8)
+    assert options["commit"]
