@@ -144,8 +144,8 @@ def transposed(v, weight, height, bias=None):
 def phases(weight):
     """weight (c, 1, 5, 5) -> (4, c, 3, 3), whose channel 2a + b gives the output's pixels (2i + a, 2j + b).
 
-    Such a pixel meets only the weight's rows of parity a, at i - 1, i, i + 1, and its columns of parity b. There are two
-    odd rows and three even ones: the padding makes them three.
+    Such a pixel meets only the weight's rows of parity a, at i - 1, i, i + 1, and its columns of parity b. There are
+    two odd rows and three even ones: the padding makes them three.
     """
     taps = F.pad(weight[:, 0], (0, 1, 0, 1)).view(-1, 3, 2, 3, 2).flip(1, 3)
     return taps.permute(2, 4, 0, 1, 3).reshape(4, -1, 3, 3)

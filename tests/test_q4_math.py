@@ -226,7 +226,7 @@ def test_the_penalty_is_taken_on_as_many_images_as_asked():
 def test_settings_reach_the_optimizers_and_rates_fall_to_zero():
     training = trained(4, generator_learning_rate=2e-3, beta1=0.25)
     groups = [optimizer.param_groups[0] for optimizer in (training.critic_optimizer, training.generator_optimizer)]
-    assert [group["lr"] for group in groups] == pytest.approx([1e-3 / 4, 2e-3 / 4])  # a quarter is left in the last step
+    assert [group["lr"] for group in groups] == pytest.approx([1e-3 / 4, 2e-3 / 4])  # a quarter at last
     assert [group["betas"] for group in groups] == [(0.25, 0.9)] * 2
 
 
