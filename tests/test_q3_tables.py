@@ -1,0 +1,154 @@
+"""Question 3: intervals against simulation and closed forms, the record killed and resumed, tables from the record."""
+
+import json
+import shutil
+import sys
+
+import numpy as np
+import pytest
+from helpers import KILLED, ROOT, die, make_dataset, one_line, run_script
+from scipy import stats
+
+sys.path.insert(0, str(ROOT))
+from q3_vae_m1 import intervals, record, table  # noqa: E402  (after the path)
+
+# ---- intervals -----------------------------------------------------------------------------------
+
+def test_one_training_gives_the_paired_t_interval():
+    d = np.random.default_rng(0).normal(1, 2, (1, 10))
+    mean, low, high = intervals.interval(d)
+    expected = stats.ttest_1samp(d[0], 0).confidence_interval(0.95)
+    assert (low, high) == pytest.approx((expected.low, expected.high)) and mean == pytest.approx(d.mean())
+
+
+@pytest.mark.parametrize("sds", [(1, 1, 1), (0.3, 0.8, 0.3), (1, 0.1, 0.1), (0.1, 1, 0.1)])
+@pytest.mark.parametrize("trainings", [3, 5])
+def test_intervals_cover_when_trainings_and_draws_both_vary(trainings, sds):
+    random, n = np.random.default_rng(0), 800
+    by_training, by_draw, rest = (sd * random.normal(size=(n, *shape)) for sd, shape in
+                                  zip(sds, ((trainings, 1), (1, 10), (trainings, 10))))
+    hits = [low < 0 < high for _, low, high in map(intervals.interval, by_training + by_draw + rest)]
+    assert 0.92 < np.mean(hits) < 0.98
+
+
+def test_pairs_are_of_the_same_training_and_a_method_without_one_goes_with_all():
+    m1, pixels = {0: np.array([1.0, 2]), 1: np.array([3.0, 5])}, {None: np.array([10.0, 20])}
+    assert intervals.paired(m1, pixels).tolist() == [[-9, -18], [-7, -15]]
+    assert intervals.paired(pixels, m1).tolist() == [[9, 18], [7, 15]]
+    assert intervals.paired(m1, {1: np.array([1.0, 1]), 2: np.array([0.0, 0])}).tolist() == [[2, 4]]
+    assert intervals.paired(pixels, pixels).tolist() == [[0, 0]]
+
+
+def test_deviations_are_of_each_factor():
+    random = np.random.default_rng(0)
+    errors = 3 * random.normal(size=(400, 1)) + 0.5 * random.normal(size=(400, 300))
+    over_draws, over_trainings = intervals.deviations(errors)
+    assert over_draws == pytest.approx(0.5, rel=0.05) and over_trainings == pytest.approx(9.25**0.5, rel=0.1)
+    assert intervals.deviations(errors[:1, :1]) == (None, None)
+
+
+# ---- the record ----------------------------------------------------------------------------------
+
+COUNTS = (20, 50)
+WORDS = ("--dataset", "toy", "--draws", "2", "--vae-seeds", "2", "--ablation-seeds", "0", "--precision", "float32")
+
+
+def shrink(lines=None):
+    """In the script's process: short trainings, few labels; with `lines`, die when the record has so many."""
+    from q3_vae_m1 import classifiers, files, vae
+    classifiers.COUNTS = COUNTS
+    vae.DEFAULTS = {key: value | {"epochs": 2} for key, value in vae.DEFAULTS.items()}
+    if lines is not None:
+        append = files.append_line
+
+        def dying(path, entry):
+            append(path, entry)
+            if len(files.read_lines(path)) == lines:
+                die()
+        files.append_line = dying
+
+
+def shipped(folder):
+    """A small data set and its two VAEs of seed 0."""
+    make_dataset(folder / "data")
+    for likelihood in ("gaussian", "bernoulli"):
+        done = run_script("q3_vae_m1/train.py", "--dataset", "toy", "--labels", "20", "--epochs", "2", "--likelihood",
+                          likelihood, *folders(folder))
+        assert done.returncode == 0, done.stderr
+    return folder
+
+
+def folders(folder):
+    return [word for name in ("data", "weights", "results") for word in (f"--{name}-dir", folder / name)]
+
+
+def without_times(path):
+    lines = [json.loads(line) for line in (path / "results/q3/errors.jsonl").read_text(encoding="utf-8").splitlines()]
+    return sorted(json.dumps({k: v for k, v in line.items() if k not in ("time", "seconds")}) for line in lines)
+
+
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory):
+    """(folder before the record, folder with the whole record)."""
+    start = shipped(tmp_path_factory.mktemp("q3") / "start")
+    whole = start.with_name("whole")
+    shutil.copytree(start, whole)
+    done = run_script("q3_vae_m1/record.py", *WORDS, *folders(whole), prepare=(shrink,))
+    assert done.returncode == 0 and "complete" in done.stdout, done.stderr
+    return start, whole
+
+
+def test_a_killed_record_goes_on_and_is_the_same(filled, tmp_path):
+    start, whole = filled
+    shutil.copytree(start, tmp_path / "killed")
+    out = folders(tmp_path / "killed")
+    assert run_script("q3_vae_m1/record.py", *WORDS, *out, prepare=(shrink, 26)).returncode == KILLED
+    assert run_script("q3_vae_m1/record.py", *WORDS, *out, prepare=(shrink,)).returncode == 0
+    lines = without_times(tmp_path / "killed")
+    assert len(lines) == len(set(lines)) == 6 * 3 * 2  # 4 controls and 2 further trainings, 3 classifiers, 2 draws
+    assert lines == without_times(whole)
+
+
+def test_a_complete_record_is_left_alone(filled):
+    _, whole = filled
+    before = (whole / "results/q3/errors.jsonl").read_bytes()
+    assert run_script("q3_vae_m1/record.py", *WORDS, *folders(whole), prepare=(shrink,)).returncode == 0
+    assert (whole / "results/q3/errors.jsonl").read_bytes() == before
+
+
+def test_the_same_settings_train_the_vae_that_ships():
+    units = list(record.units(["mnist"], 5, 3))
+    assert len(set(units)) == len(units) and units[0] == ("mnist", "raw pixels", None, record.ALL)
+    assert record.settings_of("mnist", "M1", 0) == record.settings_of("mnist", "M1, samples", 0)
+    assert record.settings_of("mnist", "M1, KL weight 0", 2)["kl_weight"] == 0
+    assert record.settings_of("fashion", "M1 (Bernoulli), small KL weight", 0)["kl_weight"] == 0.02
+
+
+# ---- tables --------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("dataset", ["toy", "mnist"])
+def test_tables_from_a_record(tmp_path, dataset):
+    """Errors known in closed form: seed + draw / 10 + 1 for M1, 5 for raw pixels."""
+    path = tmp_path / "q3/errors.jsonl"
+    path.parent.mkdir()
+    lines = [{"dataset": dataset, "features": features, "vae_seed": seed, "classifier": "svm", "draw": draw,
+              "errors": {str(n): value for n in table.COUNTS}}
+             for draw in range(3) for features, seed, value in (("raw pixels", None, 5.0), ("M1", 0, 1 + draw / 10),
+                                                                ("M1", 1, 2 + draw / 10), ("M1", 2, 9.0))]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines[:-1]), encoding="utf-8")  # seed 2 lacks a draw
+    done = run_script("q3_vae_m1/table.py", "--dataset", dataset, "--results-dir", tmp_path)
+    assert done.returncode == 0, done.stderr
+    rows = json.loads((tmp_path / f"q3/table_{dataset}.json").read_text(encoding="utf-8"))["rows"]
+    m1 = next(row for row in rows if row["method"] == "M1+SVM" and row["labels"] == 600)
+    assert (m1["error_mean"], m1["error_std"], m1["training_std"]) == (1.6, 0.1, 0.7071)
+    assert (m1["trainings"], m1["draws"]) == (2, 3)
+    assert "| M1+SVM | 2 | 1.60 ± 0.10 (0.71) |" in done.stdout
+    assert "| raw pixels+SVM | – | 5.00 ± 0.00 |" in done.stdout
+    [entry] = [e for e in json.loads((tmp_path / "q3/differences.json").read_text()) if e["labels"] == 100]
+    assert (entry["a"], entry["b"], entry["difference"], entry["n"]) == ("M1+SVM", "raw pixels+SVM", -3.4, 3)
+    assert entry["low"] < -3.4 < entry["high"]
+    assert (tmp_path / "q3/table.png").stat().st_size > 10_000
+
+
+def test_no_record_is_one_line(tmp_path):
+    one_line(run_script("q3_vae_m1/table.py", "--results-dir", tmp_path), "errors.jsonl", "record.py")
