@@ -12,6 +12,7 @@ import math
 import os
 import re
 import sys
+import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -113,12 +114,22 @@ def run_main(main):
         status, message = 2, f"error: {error.filename}: {error.strerror}" if error.filename else f"error: {error}"
     except MemoryError:
         status, message = 2, "error: not enough memory"
+    except (RuntimeError, TypeError) as error:  # torch's own: no room for a tensor, or something that MPS lacks
+        if not re.search("out of memory|allocate memory|not enough memory|MPS", str(error)):
+            raise
+        status, message = 2, f"error: {str(error).strip().splitlines()[0]}"
     except KeyboardInterrupt as error:
         status, message = 130, str(error) or "interrupted"
+    except SystemExit as end:  # --help
+        status, message = end.code, None
     if message:
         print(f"{Path(sys.argv[0]).name}: {' '.join(message.split())}", file=sys.stderr)
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout.stream, sys.stderr.stream):
+        try:
+            stream.flush()
+        except (OSError, ValueError):  # what is left would be written, and complained of, when Python ends
+            with contextlib.suppress(OSError, ValueError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
     sys.exit(status)
 
 
@@ -132,14 +143,27 @@ def put(path, data):
         os.fsync(file.fileno())
 
 
+def replace(old, new):
+    """os.replace, tried for a second: Windows refuses while a reader or a virus scanner has the file open."""
+    for wait in (0.1, 0.3, 0.6, None):
+        try:
+            return os.replace(old, new)
+        except PermissionError:
+            if wait is None:
+                raise
+            time.sleep(wait)
+
+
 def write(path, data):
     """Put bytes or text at `path`, all or nothing. Makes missing folders. Raises UserError where it cannot."""
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
+        if path.exists() and not path.is_file():  # /dev/null must not become a file
+            raise OSError("not a file")
         path.parent.mkdir(parents=True, exist_ok=True)
         put(temporary, data)
-        os.replace(temporary, path)
+        replace(temporary, path)
     except OSError as error:
         raise UserError(f"{path}: cannot be written ({error.strerror or error})") from None
     finally:

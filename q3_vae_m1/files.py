@@ -8,7 +8,6 @@ import functools
 import hashlib
 import io
 import json
-import os
 import re
 import subprocess
 import time
@@ -17,7 +16,7 @@ from pathlib import Path
 import torch
 from filelock import FileLock, Timeout
 
-from .command import ROOT, UserError, as_json, put, read, read_json, write
+from .command import ROOT, UserError, as_json, put, read, read_json, replace, write
 
 SUMS, JOURNAL = "SHA256SUMS", ".shipping.json"
 
@@ -65,8 +64,11 @@ def faster(device, other, dtype=torch.float32):
         (matrix @ matrix)[0, 0].item()  # waits for the device
         return time.perf_counter() - began
 
-    matrices = [torch.ones(512, 512, device=d, dtype=t) for d, t in ((device, dtype), (other, torch.float32))]
-    mine, its = map(min, zip(*([seconds(matrix) for matrix in matrices] for _ in range(25))))
+    try:
+        matrices = [torch.ones(512, 512, device=d, dtype=t) for d, t in ((device, dtype), (other, torch.float32))]
+        mine, its = map(min, zip(*([seconds(matrix) for matrix in matrices] for _ in range(25))))
+    except RuntimeError:  # virtual Macs have an MPS device without memory
+        return False
     return mine < its
 
 
@@ -104,12 +106,15 @@ def load_state(network, state, path):
 @contextlib.contextmanager
 def locked(folder, busy=None):
     """Hold the lock of `folder`, which ends with its process. If another holds it: wait, or raise UserError(busy)."""
-    try:
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        with FileLock(Path(folder) / ".lock", timeout=0 if busy else 60):
-            yield
-    except Timeout:
-        raise UserError(busy or f"{folder}: another process has held its lock for a minute") from None
+    with contextlib.ExitStack() as stack:
+        try:
+            Path(folder).mkdir(parents=True, exist_ok=True)
+            stack.enter_context(FileLock(Path(folder) / ".lock", timeout=0 if busy else 60))
+        except Timeout:
+            raise UserError(busy or f"{folder}: another process has held its lock for a minute") from None
+        except OSError as error:
+            raise UserError(f"{folder}: cannot be written ({error.strerror or error})") from None
+        yield
 
 
 def read_sums(folder):
@@ -117,8 +122,8 @@ def read_sums(folder):
     path, sums = Path(folder) / SUMS, {}
     for number, line in enumerate(read(path).decode(errors="replace").splitlines() if path.exists() else (), start=1):
         match = re.fullmatch(r"([0-9a-f]{64}) [ *]([^/\\]+)", line)
-        if not match:
-            raise UserError(f"{path}: line {number} is not a SHA-256 and a file name")
+        if not match or match[2] in sums:
+            raise UserError(f"{path}: line {number} is not a SHA-256 and a file name, or names a file again")
         sums[match[2]] = match[1]
     return sums
 
@@ -133,45 +138,53 @@ def ship(folder, weights, others=()):
     with locked(folder):
         finish_shipping(folder)
         sums = read_sums(folder) | {name: hashlib.sha256(data).hexdigest() for name, data in weights.items()}
-        wanted = {Path(path).resolve(): data for path, data in dict(others).items()}
-        wanted |= {(folder / name).resolve(): data for name, data in weights.items()}
-        wanted[(folder / SUMS).resolve()] = "".join(f"{digest}  {name}\n" for name, digest in sorted(sums.items()))
-        moves = {str(path.with_name(f".{path.name}.new")): str(path) for path in wanted}
+        lines = "".join(f"{digest}  {name}\n" for name, digest in sorted(sums.items()))
+        wanted = {folder / name: data for name, data in {**weights, SUMS: lines}.items()}
+        wanted |= {Path(path).resolve(): data for path, data in dict(others).items()}
         try:
-            for temporary, data in zip(moves, wanted.values()):
-                Path(temporary).parent.mkdir(parents=True, exist_ok=True)
-                put(temporary, data)
-            write(folder / JOURNAL, as_json(moves))
+            for path, data in wanted.items():
+                path.parent.mkdir(parents=True, exist_ok=True)
+                put(beside(path), data)
+            write(folder / JOURNAL, as_json([path.name if path.parent == folder else str(path) for path in wanted]))
         except (OSError, UserError) as error:
-            for temporary in moves:
-                with contextlib.suppress(OSError):
-                    os.unlink(temporary)
-            reason = getattr(error, "strerror", None) or error
-            raise UserError(f"{folder}: nothing was shipped ({reason})") from None
+            raise UserError(f"{folder}: nothing was shipped ({getattr(error, 'strerror', None) or error})") from None
+        finally:
+            if not (folder / JOURNAL).exists():
+                for path in wanted:
+                    with contextlib.suppress(OSError):
+                        beside(path).unlink()
         finish_shipping(folder)
+
+
+def beside(path):
+    """Where `ship` puts the new file of `path` before it moves it."""
+    return path.with_name(f".{path.name}.new")
 
 
 def finish_shipping(folder):
     """Do the moves that a killed `ship` left undone. The caller holds the folder's lock."""
     journal = Path(folder) / JOURNAL
     if journal.exists():
-        for temporary, place in read_json(journal).items():
-            if os.path.exists(temporary):
-                os.replace(temporary, place)
+        for place in read_json(journal, list):
+            path = Path(folder) / str(place)
+            if beside(path).exists():
+                replace(beside(path), path)
         journal.unlink()
 
 
 def read_shipped(path, command):
     """The bytes of a weights file that matches its line in SHA256SUMS. `command`: how a user makes the file anew."""
-    path, data, expected = Path(path), None, None
-    for attempt in range(2):
-        if not (path.parent / JOURNAL).exists():
-            data, expected = read(path) if path.is_file() else None, read_sums(path.parent).get(path.name)
-            if data and hashlib.sha256(data).hexdigest() == expected:
-                return data
-        if attempt == 0 and path.parent.is_dir():  # it may be on its way into the folder
-            with contextlib.suppress(OSError), locked(path.parent):  # OSError: read-only, where nobody ships
-                finish_shipping(path.parent)
+    path, folder = Path(path), Path(path).parent
+    for mend in (False, True):  # with the lock only where it may be on its way into the folder
+        with contextlib.ExitStack() as stack:
+            if mend and folder.is_dir():
+                with contextlib.suppress(OSError, UserError):  # read-only, where nobody ships
+                    stack.enter_context(locked(folder))
+                    finish_shipping(folder)
+            if mend or not (folder / JOURNAL).exists():
+                data, expected = read(path) if path.is_file() else None, read_sums(folder).get(path.name)
+                if data is not None and hashlib.sha256(data).hexdigest() == expected:
+                    return data
     reason = ("no such file" if data is None else f"not listed in {SUMS}" if expected is None else
               f"its SHA-256 is not the one in {SUMS}")
     raise UserError(f"{path}: {reason}; it comes with the repository, or make it with `{command}`")
@@ -192,18 +205,10 @@ def commit():
 def append_line(path, entry):
     """Add `entry`, with the time, as a line of JSON. Lines of several processes do not mix."""
     path = Path(path)
-    entry = {**entry, "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
-    line = json.dumps(entry, allow_nan=False) + "\n"
-    try:
-        with locked(path.parent), open(path, "a+b") as file:
-            if file.seek(0, os.SEEK_END):
-                file.seek(-1, os.SEEK_END)
-                line = "\n" * (file.read(1) != b"\n") + line  # the last one was cut short by a crash of the machine
-            file.write(line.encode())
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror or error})") from None
+    line = json.dumps({**entry, "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}, allow_nan=False) + "\n"
+    with locked(path.parent):
+        before = read(path) if path.exists() else b""
+        write(path, before + b"\n" * (before[-1:] not in (b"", b"\n")) + line.encode())  # all or nothing
 
 
 def read_lines(path):

@@ -10,23 +10,12 @@ import sys
 import tempfile
 from pathlib import Path
 
+import numpy as np
 from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the repository, wherever the script is started
-from q3_vae_m1 import classifiers, files, images, m1, plots, vae
-from q3_vae_m1.command import (
-    Parser,
-    UserError,
-    add_folders,
-    as_json,
-    check_writable,
-    name,
-    number,
-    read_json,
-    run_main,
-    seed,
-    write,
-)
+from q3_vae_m1 import classifiers, command, files, images, m1, plots, vae
+from q3_vae_m1.command import UserError, as_json, name, number, read_json, seed
 from q3_vae_m1.features import VAES, posterior_means, train_command
 
 EXAMPLES = """examples:
@@ -37,12 +26,13 @@ EXAMPLES = """examples:
   python q3_vae_m1/train.py --quick                 a test of the installation: trains a little, keeps nothing
   python q3_vae_m1/train.py --dataset kmnist        your own images: four idx files in data/kmnist/raw"""
 SETTINGS = ("epochs", "kl_weight", "distort", "learning_rate", "batch_size", "vae_seed")  # given by an option each
+PRECISIONS = ("float32", "bfloat16")
 
 
 def arguments():
-    parser = Parser(description=__doc__, epilog=EXAMPLES)
+    parser = command.Parser(description=__doc__, epilog=EXAMPLES)
     add = parser.add_argument
-    add("--labels", type=number(int, 10, 10**6), nargs="+", metavar="N", default=classifiers.COUNTS,
+    add("--labels", type=number(int, 10, 10**6), nargs="+", metavar="N",
         help="numbers of labels, multiples of 10 (default: 100 600 1000 3000)")
     add("--dataset", type=name, default="fashion", help="fashion, mnist, or NAME of data/NAME/raw (default: fashion)")
     add("--classifier", choices=classifiers.CLASSIFIERS, default="svm", help="(default: svm)")
@@ -56,15 +46,17 @@ def arguments():
     add("--learning-rate", type=number(float, above=0, high=10), help="at its peak (default: 0.001)")
     add("--batch-size", type=number(int, 1, 10**5), help="images per step (default: 200)")
     add("--vae-seed", type=seed, help="of the VAE's training (default: 0)")
-    add("--precision", choices=("auto", "float32", "bfloat16"), default="auto",
+    add("--precision", choices=("auto", *PRECISIONS), default="auto",
         help="of the training's matrix products (default: what is faster here)")
     files.add_device(parser)
     group = parser.add_mutually_exclusive_group()
     group.add_argument("--retrain", action="store_true", help="train a VAE even where one of these settings ships")
     group.add_argument("--resume", action="store_true", help="go on with the interrupted training of a VAE")
     group.add_argument("--quick", action="store_true", help="train a little on few images, and keep nothing")
-    add_folders(parser, "data", "weights", "results")
-    return parser.parse_args()
+    command.add_folders(parser, "data", "weights", "results")
+    options = parser.parse_args()
+    options.labels = sorted(set(options.labels or ([100] if options.quick else classifiers.COUNTS)))
+    return options
 
 
 # ---- the VAE -------------------------------------------------------------------------------------
@@ -72,53 +64,72 @@ def arguments():
 def obtain_vae(options, data, device):
     """(model, description) of the VAE asked for: the one that ships, or one trained here, which then ships."""
     path = vae.vae_path(options.weights_dir, options.dataset, options.likelihood)
-    command = train_command(options.dataset, options.likelihood)
+    remedy = train_command(options.dataset, options.likelihood)
     given = {key: value for key in SETTINGS if (value := getattr(options, key)) is not None}
     wanted = vae.settings(options.dataset, options.likelihood, **given)
     folder = options.results_dir / "runs" / path.stem
+    checkpoint = folder / "checkpoint.pt"
     if path.exists() and not (options.retrain or options.resume):
-        model, description = vae.load_vae(path, command, device)
+        model, description = vae.load_vae(path, remedy, device)
         if description["settings"] == wanted:
             print(f"VAE: {path.name}, trained before with the same settings", flush=True)
             return model, description
+    if options.resume and not checkpoint.exists():
+        raise UserError(f"--resume: no interrupted training in {folder}")
     with files.locked(folder, busy=f"{folder}: another training is going on there"):
-        wanted, precision = begin(options, folder, given, wanted, device)
+        wanted, precision, resume = begin(options, folder, given, wanted, device)
         try:
-            model, history = vae.train(wanted, data, device, folder, precision, options.resume)
+            model, history = vae.train(wanted, data, device, folder, precision, resume)
         except KeyboardInterrupt:
-            goes_on = "; --resume goes on from the last epoch" if (folder / "checkpoint.pt").exists() else ""
+            goes_on = "; --resume goes on from the last epoch" if checkpoint.exists() else ""
             raise KeyboardInterrupt(f"interrupted{goes_on}") from None
         description = {"dataset": options.dataset, "settings": wanted, "precision": precision,
                        "commit": files.commit(), "history": history[-1]}
-        files.ship(options.weights_dir, {path.name: vae.as_bytes(model, description)},
-                   vae_results(options.results_dir / "q3" / path.stem, model, data, description, history))
-        (folder / "checkpoint.pt").unlink()  # last: until then --resume ships it again
+        others = vae_results(options.results_dir / "q3" / path.stem, model, data, description, history)
+        if results_path(options).exists():
+            others[results_path(options)] = as_json({})  # of classifiers on the VAE that is replaced
+        files.ship(options.weights_dir, {path.name: vae.as_bytes(model, description)}, others)
+        checkpoint.unlink()  # last: until then the next command ships it again
     print(f"VAE: {history[-1]['seconds'] / 60:.1f} minutes, ELBO of the validation images "
           f"{history[-1]['validation_elbo']:.1f} nats -> {path}", flush=True)
-    return vae.load_vae(path, command, device)  # float16 from here on, as every later run sees it
+    return vae.load_vae(path, remedy, device)  # float16 from here on, as every later run sees it
 
 
 def begin(options, folder, given, wanted, device):
-    """(settings, precision) of the training in `folder`: with --resume those of the one that is there."""
+    """(settings, precision, resume) of the training in `folder`: the one interrupted there if its options are those
+    asked for, else a new one. --retrain discards another one, but never one that is finished and has not shipped."""
     checkpoint, record = folder / "checkpoint.pt", folder / "options.json"
-    if options.resume:
-        if not checkpoint.exists():
-            raise UserError(f"--resume: no interrupted training in {folder}")
-        started = read_json(record)
-        if started.keys() != {*wanted, "precision"}:
-            raise UserError(f"{record}: damaged, not the options of a training; --retrain starts anew")
-        if options.precision != "auto":
-            given = given | {"precision": options.precision}
-        for key, value in given.items():
-            if started[key] != value:
-                raise UserError(f"--{key.replace('_', '-')}: the training in {folder} has {started[key]}, and keeps it")
-        return {key: started[key] for key in wanted}, started["precision"]
-    if checkpoint.exists() and not options.retrain:
-        raise UserError(f"{folder}: an interrupted training is there; --resume goes on with it, --retrain starts anew")
+    if checkpoint.exists():
+        asked = (given if options.resume else wanted) | {"precision": options.precision}
+        try:
+            started, finished = interrupted(record, checkpoint, wanted)
+        except UserError as error:
+            if not options.retrain:
+                raise UserError(f"{error}; --retrain starts anew") from None
+            started, finished = {}, False
+        other = [f"{key} {started.get(key)}, not {value}" for key, value in asked.items()
+                 if value not in ("auto", started.get(key))]
+        if not other:
+            print(f"VAE: going on with the training in {folder}", flush=True)
+            return {key: started[key] for key in wanted}, started["precision"], True
+        if finished or not options.retrain:
+            remedy = "ships it" if finished else "goes on with it, --retrain discards it"
+            raise UserError(f"{folder}: the training interrupted there has {'; '.join(other)}: --resume alone {remedy}")
     checkpoint.unlink(missing_ok=True)
     precision = files.pick_precision(options.precision, device)
-    write(record, as_json(wanted | {"precision": precision}))
-    return wanted, precision
+    command.write(record, as_json(wanted | {"precision": precision}))
+    return wanted, precision, False
+
+
+def interrupted(record, checkpoint, wanted):
+    """(options, whether it is finished) of an interrupted training. Raises UserError where its files are damaged."""
+    started, state = read_json(record), files.from_torch(command.read(checkpoint), checkpoint)
+    settings, history = state.get("settings"), state.get("history")
+    if not isinstance(settings, dict) or not isinstance(history, list) or settings.keys() != wanted.keys():
+        raise UserError(f"{checkpoint}: damaged, not a checkpoint of a VAE")
+    if started not in (settings | {"precision": precision} for precision in PRECISIONS):
+        raise UserError(f"{record}: damaged, not the options of the checkpoint beside it")
+    return started, len(history) >= started["epochs"]
 
 
 def vae_results(stem, model, data, description, history):
@@ -136,8 +147,8 @@ def vae_results(stem, model, data, description, history):
 
 def fit(options, data, model, draws):
     """Yield (label count, SVC) for every draw, {label count: rows}."""
-    labels, settings_of = data.train_labels.numpy(), {value: key for key, value in VAES.items()}
-    features = settings_of[options.likelihood]
+    labels = data.train_labels.numpy()
+    features = next(name for name, likelihood in VAES.items() if likelihood == options.likelihood)
     everything = posterior_means(model, data.train).numpy()
     if options.classifier == "transductive":
         print(f"building the neighbour graph of {len(labels):,} images, some seconds", flush=True)
@@ -151,22 +162,15 @@ def fit(options, data, model, draws):
             yield n, classifiers.fit_transductive(everything, rows, labels[rows], graph, chosen)
 
 
-def ship_classifier(options, n, svm, description, report):
-    """Write the classifier, its SHA-256 and its line in results/q3, unless the same is there. Says which."""
-    path = classifiers.classifier_path(options.weights_dir, options.dataset, options.likelihood, n, options.classifier)
-    record = results_path(options)
-    results = read_json(record) if record.exists() else {}
-    old = results.get(options.classifier, {}).get(str(n))
+def shipped(path, description, report):
+    """The report of the classifier at `path` where it is this fit, else None. Machines round differently: that may
+    move one test image in a thousand."""
     try:
-        kept = classifiers.load_classifier(path, description, "")["report"] == report == old
+        old = classifiers.load_classifier(path, description, "")["report"]
+        moved = np.abs(np.subtract(old["confusion"], report["confusion"])).sum() / 2
+        return old if moved <= 0.001 * report["images"] else None
     except (UserError, KeyError):
-        kept = False
-    if kept:
-        return f"as {path} has it"
-    results.setdefault(options.classifier, {})[str(n)] = report
-    content = classifiers.as_bytes(svm, description | {"report": report, "commit": files.commit()})
-    files.ship(options.weights_dir, {path.name: content}, {record: as_json(results)})
-    return f"-> {path}"
+        return None
 
 
 def results_path(options):
@@ -174,50 +178,67 @@ def results_path(options):
     return options.results_dir / "q3" / f"classifiers_{options.dataset}{variant}.json"
 
 
-def draw_confusion(options, picture):
-    """The confusion matrices of the fewest and the most labels of each classifier."""
-    results = read_json(results_path(options))
-    shown = {classifier: {n: by_count[n] for n in dict.fromkeys((min(by_count, key=int), max(by_count, key=int)))}
-             for classifier, by_count in sorted(results.items())}
-    write(picture, plots.confusion(shown, options.dataset))
+def read_results(path):
+    """{classifier: {label count as text: report}}, empty where there is none. Raises UserError for anything else."""
+    results = read_json(path) if path.exists() else {}
+    try:
+        [(int(n), report["confusion"]) for by_count in results.values() for n, report in by_count.items()]
+        return results
+    except (AttributeError, KeyError, TypeError, ValueError):
+        raise UserError(f"{path}: damaged, not what the scripts write") from None
+
+
+def ship_classifiers(options, weights, reports):
+    """Write classifiers, {name: bytes}, the record of all reports and its picture, but for what is there already."""
+    record = results_path(options)
+    picture = record.with_name(f"{record.stem.replace('classifiers', 'confusion', 1)}.png")
+    with files.locked(record.parent):  # another command may add to the record
+        before = read_results(record)
+        added = before.get(options.classifier, {}) | {str(n): report for n, report in reports.items()}
+        results = before | {options.classifier: dict(sorted(added.items(), key=lambda item: int(item[0])))}
+        if weights or results != before or not picture.exists():
+            shown = {classifier: {n: by_count[n] for n in dict.fromkeys([*by_count][:1] + [*by_count][-1:])}
+                     for classifier, by_count in sorted(results.items())}  # the fewest and the most labels
+            others = {record: as_json(results), picture: plots.confusion(shown, options.dataset)}
+            files.ship(options.weights_dir, weights, others)
+    print(f"-> {options.weights_dir}, {record}" if weights else "nothing new: these classifiers are there")
 
 
 def main():
     options = arguments()
     device = files.pick_device(options.device)
-    if options.quick:
-        return quick(options, device)
-    check_writable(options.weights_dir, options.results_dir / "q3", options.results_dir / "runs")
-    return run(options, images.load(options.dataset, options.data_dir), device)
-
-
-def quick(options, device):
-    """Everything on few images, in a folder that is thrown away."""
     data = images.load(options.dataset, options.data_dir)
+    if not options.quick:
+        return run(options, data, device)
     data = images.Images(*(part[:n] for part, n in zip(data, (5000, 5000, 500, 500, 1000, 1000))))
     with tempfile.TemporaryDirectory() as scratch:
         options.weights_dir = options.results_dir = Path(scratch)
-        options.labels, options.epochs = [100], 2
+        options.epochs = options.epochs or 2
         run(options, data, device)
     print("all works; nothing of this was kept")
 
 
 def run(options, data, device):
-    draws = {n: classifiers.labelled_draw(data.train_labels, n, options.seed) for n in sorted(set(options.labels))}
+    draws = {n: classifiers.labelled_draw(data.train_labels, n, options.seed) for n in options.labels}
+    read_results(results_path(options))  # what is wrong is said before the work
+    command.check_writable(options.weights_dir, options.results_dir / "q3", options.results_dir / "runs")
     model, trained = obtain_vae(options, data, device)
     test, truth = posterior_means(model, data.test).numpy(), data.test_labels.numpy()
-    before = results_path(options).read_bytes() if results_path(options).exists() else None
+    weights, reports = {}, {}
     for n, svm in fit(options, data, model, draws):
         report = classifiers.report(svm, test, truth)
         description = {"dataset": options.dataset, "labels": n, "classifier": options.classifier, "seed": options.seed,
                        "likelihood": options.likelihood, "vae_sha256": trained["sha256"]}
-        where = ship_classifier(options, n, svm, description, report)
+        path = classifiers.classifier_path(options.weights_dir, options.dataset, options.likelihood, n,
+                                           options.classifier)
+        reports[n] = shipped(path, description, report)
+        if not reports[n]:
+            reports[n], more = report, {"report": report, "commit": files.commit()}
+            weights[path.name] = classifiers.as_bytes(svm, description | more)
         tqdm.write(f"{images.title(options.dataset)}, {n} labels, {classifiers.describe(svm)}: "
-                   f"test error {report['error']:.2f} % {where}")
-    picture = results_path(options).with_name(f"{results_path(options).stem.replace('classifiers', 'confusion')}.png")
-    if results_path(options).read_bytes() != before or not picture.exists():
-        draw_confusion(options, picture)
+                   f"test error {report['error']:.2f} %")
+    ship_classifiers(options, weights, reports)
 
 
 if __name__ == "__main__":
-    run_main(main)
+    command.run_main(main)

@@ -4,11 +4,15 @@
   transductive  the settings of the transductive classifier                   -> results/q3/transductive_search_*.json
   vae           short trainings of the VAE under other settings               -> results/q3/vae_search_*.json
 
+  transductive_features   at 100 labels, other graphs: of q(z|x)'s standard deviations too, and of the VAEs that
+                record.py trained as ablations               -> results/q3/transductive_features_search_*.json
+
 Label draws have seeds from 100 on, so that none of the table's draws is among them. What is best stands as a constant
 in classifiers.py and vae.py; a test compares the SVMs' with the record.
 """
 
 import itertools
+import math
 import os
 import sys
 from pathlib import Path
@@ -19,10 +23,10 @@ from sklearn.metrics import euclidean_distances
 from sklearn.svm import SVC
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the repository, wherever the script is started
-from q3_vae_m1 import classifiers, files, images, vae
+from q3_vae_m1 import classifiers, files, images, intervals, vae
 from q3_vae_m1.classifiers import COUNTS
 from q3_vae_m1.command import Parser, add_folders, as_json, check_writable, name, number, run_main, write
-from q3_vae_m1.features import feature_maps, posterior_means
+from q3_vae_m1.features import feature_maps, posterior, posterior_means, train_command
 
 GRID = {"power": [1.0, 2.0], "width": [0.7, 1.0, 1.4, 2.0, 2.8], "C": [1.0, 10.0]}
 VAES = {  # what differs from the Gaussian model with the plain ELBO
@@ -37,7 +41,8 @@ TRANSDUCTIVE = [FEW, {"alpha": 0.9, "steps": 30, "rounds": 1, "weight": 0.1}, FE
                 FEW | {"weight": 0.1}]
 EXAMPLES = """examples:
   python q3_vae_m1/tune.py kernel
-  python q3_vae_m1/tune.py vae --dataset mnist --epochs 20"""
+  python q3_vae_m1/tune.py vae --dataset mnist --epochs 20
+  python q3_vae_m1/tune.py transductive_features --dataset fashion --draws 10"""
 
 
 def relative(errors):
@@ -103,6 +108,46 @@ def search_transductive(o, dataset, data, drawn):
     return {"base": {str(n): classifiers.transductive_settings(dataset, n) for n in COUNTS}, "rows": rows}
 
 
+def graphs(o, dataset, data, model):
+    """Yield (name, graph) for search_transductive_features; the first is the one in use."""
+    means, deviations = (x.numpy() for x in posterior(model, data.train))
+    scale = classifiers.feature_scale
+    yield "M1", (own := classifiers.neighbour_graph(means))
+    yield "means in units of q's standard deviation", classifiers.neighbour_graph(means / deviations.mean(0))
+    both = np.concatenate([means, deviations * (scale(means) / scale(deviations))], 1)
+    yield "means and standard deviations of q", classifiers.neighbour_graph(both)
+    for path in sorted((o.results_dir / "runs").glob(f"q3_{dataset}_m1__*_0/q3_vae_{dataset}.pt")):
+        other, description = vae.load_vae(path, train_command(dataset, "gaussian"))
+        named = "KL weight {kl_weight:g}, distortion {distort:g}".format(**description["settings"])
+        graph = classifiers.neighbour_graph(posterior_means(other, data.train).numpy())
+        yield named, graph
+        yield f"M1, averaged with {named}", 0.5 * (own + graph)
+
+
+def search_transductive_features(o, dataset, data, drawn):
+    """Validation errors at 100 labels, on M1's features, with other graphs; differences are paired with the first."""
+    labels, truth = data.train_labels.numpy(), data.validation_labels.numpy()
+    model, _ = vae.load_vae(vae.vae_path(o.weights_dir, dataset), train_command(dataset, "gaussian"))
+    everything, validation = (posterior_means(model, x).numpy() for x in (data.train, data.validation))
+    chosen = classifiers.transductive_settings(dataset, COUNTS[0])
+
+    def error(graph, rows):
+        svm = classifiers.fit_transductive(everything, rows, labels[rows], graph, chosen)
+        return round(100 * float((classifiers.predict(svm, validation) != truth).mean()), 4)
+
+    rows = []
+    for named, graph in graphs(o, dataset, data, model):
+        tasks = [delayed(error)(graph, r) for (n, _), r in drawn.items() if n == COUNTS[0]]
+        errors = classifiers.in_parallel(tasks, o.jobs, f"{dataset}, graph: {named}")
+        paired = np.array([errors]) - np.array([rows[0]["errors"] if rows else errors])
+        difference, low, high = (None if math.isnan(v) else round(v, 3) for v in intervals.interval(paired))
+        rows.append({"graph": named, "labels": COUNTS[0], "errors": errors,
+                     "error_mean": round(float(np.mean(errors)), 3),
+                     "difference": difference, "low": low, "high": high})
+        print(f"{named}: {rows[-1]['error_mean']:.2f} %, difference {difference:+.2f} points", flush=True)
+    return {"rows": rows}
+
+
 def search_vae(o, dataset, data, drawn):
     """Short trainings; each gets the better of the exponential and the RBF kernel, at width 1 and C 10."""
     device, labels, rows = files.pick_device("auto"), data.train_labels.numpy(), []
@@ -146,7 +191,8 @@ def transductive_markdown(rows):
     return "\n".join(lines)
 
 
-SEARCHES = {"kernel": search_kernel, "transductive": search_transductive, "vae": search_vae}
+SEARCHES = {"kernel": search_kernel, "transductive": search_transductive, "vae": search_vae,
+            "transductive_features": search_transductive_features}
 
 
 def main():

@@ -14,6 +14,7 @@ The same bytes stand in q3_vae_m1/ and q4_wgan/ (a test compares them), so that 
 import gzip
 import hashlib
 import math
+import socket
 import subprocess
 import tempfile
 import zlib
@@ -71,16 +72,18 @@ def load(dataset, data_dir):
         contents = fetch(dataset, folder)
     pixels, labels, test, test_labels = contents
     split = len(pixels) - len(pixels) // 6
+    if split == len(pixels):
+        raise UserError(f"{folder}: {split} training images are too few")
     return Images(pixels[:split], labels[:split], pixels[split:], labels[split:], test, test_labels)
 
 
 def read_folder(folder, dataset):
     """The tensors of FILES in `folder`, or None where one is absent. Raises UserError for a file that is not right."""
     found = [next((p for p in (folder / name, folder / f"{name}.gz") if p.is_file()), None) for name in FILES]
-    if None in found:
-        return None
     contents = []
     for path, digest in zip(found, SHA256.get(dataset, (None,) * 4)):
+        if path is None:
+            continue
         data = read(path)
         if path.suffix == ".gz":
             try:
@@ -91,6 +94,8 @@ def read_folder(folder, dataset):
             raise UserError(f"{path}: not the published file of {title(dataset)}, its SHA-256 differs; move it away to "
                             "fetch that one, or put a set of your own into another folder (--dataset NAME)")
         contents.append(parse(data, path))
+    if None in found:  # only now: a user's own file is not mixed with fetched ones
+        return None
     for images, labels, path in zip(contents[::2], contents[1::2], found[1::2]):
         if len(images) != len(labels):
             raise UserError(f"{path}: {len(labels)} labels for {len(images)} images")
@@ -102,11 +107,11 @@ def parse(data, path):
     images = "idx3" in path.name
     header, magic = (16, b"\0\0\x08\x03") if images else (8, b"\0\0\x08\x01")
     sizes = [int.from_bytes(data[i:i + 4], "big") for i in range(4, header, 4)]
-    if data[:4] != magic or not sizes[0] or len(data) != header + math.prod(sizes):
+    if data[:4] != magic or 0 in sizes or len(data) != header + math.prod(sizes):
         raise UserError(f"{path}: not an idx file of {'images' if images else 'labels'} in bytes")
     if images and sizes[1:] != [28, 28]:
         raise UserError(f"{path}: images of {sizes[1]}x{sizes[2]} pixels; they must have 28x28")
-    content = torch.frombuffer(bytearray(data), dtype=torch.uint8)[header:].clone()
+    content = torch.frombuffer(bytearray(data), dtype=torch.uint8, offset=header)
     if not images and content.max() > 9:
         raise UserError(f"{path}: a label {content.max()}; classes are 0 to 9")
     return content.view(-1, 28, 28) if images else content.long()
@@ -153,6 +158,7 @@ def keep(source, folder):
 def from_torchvision(dataset, scratch):
     import torchvision.datasets  # slow to import, and needed only here
 
+    socket.setdefaulttimeout(60)  # urllib would wait for ever
     getattr(torchvision.datasets, FOLDERS[dataset])(root=str(scratch), download=True)
     return scratch / FOLDERS[dataset] / "raw"
 

@@ -7,6 +7,7 @@ import io
 import multiprocessing
 import os
 import shutil
+import subprocess
 import sys
 
 import numpy as np
@@ -99,7 +100,52 @@ def test_letters_that_a_terminal_does_not_know(monkeypatch):
     assert b"Fr\\xe9chet" in raw.getvalue()
 
 
+SCRIPT = """
+import sys
+sys.path.insert(0, {root!r})
+from theory.command import run_main
+
+def main():
+    for i in range(20000):
+        print("line", i)
+    print("note", file=sys.stderr)
+    open("done", "w").close()
+    return 3
+run_main(main)
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs a POSIX shell")
+@pytest.mark.parametrize("redirection", ["| head -n 1", "> /dev/full", ">&-", "2>&-", ">&- 2>&- <&-", "2> /dev/full"])
+def test_streams_that_fail_do_not_end_the_work(tmp_path, redirection):
+    if "/dev/full" in redirection and not os.path.exists("/dev/full"):
+        pytest.skip("no /dev/full here")
+    (tmp_path / "script.py").write_text(SCRIPT.format(root=str(ROOT)), encoding="utf-8")
+    shell = f"{{ '{sys.executable}' script.py; echo $? > status; }} {redirection}"
+    done = subprocess.run(["sh", "-c", shell], cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    assert (tmp_path / "status").read_text().strip() == "3" and (tmp_path / "done").exists()
+    assert done.stderr in ("", "note\n")  # nothing that Python adds when it ends
+
+
+@pytest.mark.parametrize("message", [
+    "[enforce fail at alloc_cpu.cpp:117] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to",
+    "CUDA out of memory. Tried to allocate 2.00 GiB.\nSee documentation", "MPS backend out of memory",
+    "Cannot convert a MPS Tensor to float64 dtype as the MPS framework doesn't support float64."])
+def test_no_room_and_what_mps_lacks_are_one_line(message, monkeypatch):
+    status, text = ends(raising(RuntimeError(message)), monkeypatch)
+    assert status == 2 and text.count("\n") == 1 and message.splitlines()[0] in text
+    with pytest.raises(RuntimeError):  # a defect of ours stays a traceback
+        command.run_main(raising(RuntimeError("shapes differ")))
+
+
 # ---- devices -------------------------------------------------------------------------------------
+
+def test_a_device_without_memory_is_not_faster(monkeypatch):
+    def ones(*size, device=None, dtype=None):
+        raise RuntimeError("MPS backend out of memory")
+    monkeypatch.setattr(torch, "ones", ones)
+    assert not files.faster("mps", "cpu", torch.float16)
+
 
 def test_device_and_precision(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
@@ -157,6 +203,31 @@ def full_after(room):
                 file.close()
         return Full()
     return fake
+
+
+def test_a_file_that_a_reader_holds_open_is_replaced_when_it_lets_go(tmp_path, monkeypatch):
+    """On Windows os.replace fails meanwhile."""
+    real, refusals = os.replace, [2]
+
+    def held(old, new):
+        refusals[0] -= 1
+        if refusals[0] >= 0:
+            raise PermissionError(13, "Permission denied")
+        real(old, new)
+    monkeypatch.setattr(os, "replace", held)
+    monkeypatch.setattr(command.time, "sleep", lambda seconds: None)
+    command.write(tmp_path / "a", "new")
+    refusals[0] = 99
+    with pytest.raises(command.UserError, match="Permission"):
+        command.write(tmp_path / "a", "newer")
+    assert (tmp_path / "a").read_text() == "new"
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs a file that is not regular")
+def test_a_device_does_not_become_a_file(tmp_path):
+    os.mkfifo(tmp_path / "null")
+    with pytest.raises(command.UserError, match="not a file"):
+        command.write(tmp_path / "null", "x")
 
 
 @pytest.mark.parametrize("data", [b"", b"{", b"[1]", b"\xff\xfe", b"[" * 100_000])
@@ -230,6 +301,45 @@ def test_shipping_killed_anywhere_is_all_or_nothing(tmp_path, monkeypatch, older
     assert kills > 12
 
 
+def killed_before_the_moves(folder, monkeypatch):
+    """A folder whose shipping was killed when its journal was there and nothing moved."""
+    files.ship(folder, OLD)
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "replace", raising_fetch("killed"))
+        with pytest.raises(OSError, match="killed"):
+            files.ship(folder, NEW)
+
+
+def test_a_half_shipped_folder_is_mended_where_it_was_moved_to(tmp_path, monkeypatch):
+    killed_before_the_moves(tmp_path / "a", monkeypatch)
+    (tmp_path / "a").rename(tmp_path / "b")
+    assert files.read_shipped(tmp_path / "b" / "a.pt", "") == b"new a"
+    assert files.read_shipped(tmp_path / "b" / "b.pt", "") == b"new b"
+
+
+def test_a_half_shipped_folder_that_is_read_only_has_its_old_weights(tmp_path, monkeypatch):
+    killed_before_the_moves(tmp_path, monkeypatch)
+
+    def refuse(*args, **more):
+        raise PermissionError(30, "Read-only file system")
+    monkeypatch.setattr(files, "FileLock", refuse)
+    assert files.read_shipped(tmp_path / "a.pt", "") == b"old a"
+    with pytest.raises(command.UserError, match="Read-only"):
+        files.ship(tmp_path, NEW)
+
+
+def test_a_strangers_journal_moves_nothing_of_the_users(tmp_path):
+    """Only `.NAME.new` beside NAME is ever moved."""
+    for name in ("mine", "other"):
+        (tmp_path / name).write_text(name)
+    folder = tmp_path / "weights"
+    files.ship(folder, OLD)
+    for journal in ({str(tmp_path / "other"): str(tmp_path / "mine")}, [str(tmp_path / "mine"), "../mine", 3, None]):
+        command.write(folder / files.JOURNAL, command.as_json(journal))
+        assert files.read_shipped(folder / "a.pt", "") == b"old a"
+    assert (tmp_path / "mine").read_text() == "mine"
+
+
 def test_a_full_disk_ships_nothing(tmp_path, monkeypatch):
     files.ship(tmp_path, OLD)
     for room in range(0, 3000, 60):
@@ -276,7 +386,7 @@ def test_sums_are_read_strictly(tmp_path):
     (tmp_path / "a.pt").write_bytes(b"other")
     with pytest.raises(command.UserError, match="SHA-256"):
         files.read_shipped(tmp_path / "a.pt", "train.py")
-    for line in (f"{digest} a.pt", "junk", f"{digest}  a/b.pt", "\xff"):
+    for line in (f"{digest} a.pt", "junk", f"{digest}  a/b.pt", "\xff", f"{digest}  a.pt"):
         (tmp_path / "SHA256SUMS").write_bytes(f"{digest}  a.pt\n{line}\n".encode("latin-1"))
         with pytest.raises(command.UserError, match="line 2"):
             files.read_sums(tmp_path)
@@ -378,9 +488,11 @@ def test_a_users_own_files_are_never_written_over(tmp_path, published, monkeypat
     mine = raw / images.FILES[0]
     mine.write_bytes(b"my own")
     monkeypatch.setattr(images, "from_torchvision", lambda dataset, scratch: published)
-    images.load("fashion", tmp_path / "data")
-    assert mine.read_bytes() == b"my own"
-    with pytest.raises(command.UserError, match="SHA-256 differs"):
+    with pytest.raises(command.UserError, match="SHA-256 differs"):  # not mixed with fetched ones either
         images.load("fashion", tmp_path / "data")
+    assert mine.read_bytes() == b"my own" and os.listdir(raw) == [mine.name]
+    mine.write_bytes((published / mine.name).read_bytes())
+    images.load("fashion", tmp_path / "data")
+    assert sorted(os.listdir(raw)) == sorted(images.FILES)
 
 
