@@ -40,12 +40,14 @@ def main():
     seconds = {}
     with tempfile.TemporaryDirectory() as scratch:
         for command in COMMANDS:
-            where = [] if "train.py" in command else ["--results-dir", scratch] if "report" not in command else ["--out", f"{scratch}/r.pdf"]
+            where = ["--out", f"{scratch}/report.pdf"] if "report" in command else ["--results-dir", scratch]
+            where = [] if "train.py" in command or "test.py" in command else where
             began = time.perf_counter()
             subprocess.run([sys.executable, *command.split(), *where], cwd=ROOT, check=True, capture_output=True)
             seconds[command] = round(time.perf_counter() - began, 1)
             print(f"{seconds[command]:6.1f} s  python {command}", flush=True)
-    content = {"processor": processor(), "cores": os.cpu_count(), "python": platform.python_version(), "seconds": seconds}
+    content = {"processor": processor(), "cores": os.cpu_count(), "python": platform.python_version(),
+               "seconds": seconds}
     (ROOT / "results/times.json").write_bytes((json.dumps(content, indent=1) + "\n").encode())
 
 
