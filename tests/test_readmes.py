@@ -27,7 +27,8 @@ def test_every_path_exists(text):
     links = [link for link in re.findall(r"\]\(([^)#\s]+)\)", content) if "://" not in link]
     missing = [link for link in links if not (text.parent / link).exists()]
     named = re.findall(rf"(?<![\w/.-])((?:{ROOMS})/[\w./-]*\w)(?![\w*{{/-])", content)
-    made_later = re.compile(r"^results/runs|[A-Z]{4}|_N\b")  # by a user's own run, or a name with a part to fill in
+    # Of a run still to come, or a name with a part to fill in.
+    made_later = re.compile(r"^results/runs|[A-Z]{4}|_N\b|q4/(comparison|stability)\b")
     missing += [name for name in named if not made_later.search(name) and not (ROOT / name).exists()]
     assert not missing
 
