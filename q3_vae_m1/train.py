@@ -67,15 +67,13 @@ def obtain_vae(options, data, device):
     remedy = train_command(options.dataset, options.likelihood)
     given = {key: value for key in SETTINGS if (value := getattr(options, key)) is not None}
     wanted = vae.settings(options.dataset, options.likelihood, **given)
-    folder = options.results_dir / "runs" / path.stem
+    folder = run_folder(options)
     checkpoint = folder / "checkpoint.pt"
     if path.exists() and not (options.retrain or options.resume):
         model, description = vae.load_vae(path, remedy, device)
         if description["settings"] == wanted:
             print(f"VAE: {path.name}, trained before with the same settings", flush=True)
             return model, description
-    if options.resume and not checkpoint.exists():
-        raise UserError(f"--resume: no interrupted training in {folder}")
     with files.locked(folder, busy=f"{folder}: another training is going on there"):
         wanted, precision, resume = begin(options, folder, given, wanted, device)
         try:
@@ -89,10 +87,14 @@ def obtain_vae(options, data, device):
         if results_path(options).exists():
             others[results_path(options)] = as_json({})  # of classifiers on the VAE that is replaced
         files.ship(options.weights_dir, {path.name: vae.as_bytes(model, description)}, others)
-        checkpoint.unlink()  # last: until then the next command ships it again
+        checkpoint.unlink()  # last: until then the same command ships it again
     print(f"VAE: {history[-1]['seconds'] / 60:.1f} minutes, ELBO of the validation images "
           f"{history[-1]['validation_elbo']:.1f} nats -> {path}", flush=True)
     return vae.load_vae(path, remedy, device)  # float16 from here on, as every later run sees it
+
+
+def run_folder(options):
+    return options.results_dir / "runs" / vae.vae_path(options.weights_dir, options.dataset, options.likelihood).stem
 
 
 def begin(options, folder, given, wanted, device):
@@ -220,7 +222,9 @@ def main():
 
 def run(options, data, device):
     draws = {n: classifiers.labelled_draw(data.train_labels, n, options.seed) for n in options.labels}
-    read_results(results_path(options))  # what is wrong is said before the work
+    read_results(results_path(options))  # what is wrong is said before the work, and leaves nothing behind
+    if options.resume and not (run_folder(options) / "checkpoint.pt").exists():
+        raise UserError(f"--resume: no interrupted training in {run_folder(options)}")
     command.check_writable(options.weights_dir, options.results_dir / "q3", options.results_dir / "runs")
     model, trained = obtain_vae(options, data, device)
     test, truth = posterior_means(model, data.test).numpy(), data.test_labels.numpy()
