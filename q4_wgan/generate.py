@@ -5,6 +5,7 @@ Every image has a seed, and its own random generator: seed 7 is the same image a
 
 import re
 import sys
+import zlib
 from argparse import ArgumentTypeError
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from q4_wgan import classifier, images, sampling
 from q4_wgan.command import Parser, UserError, add_folders, name, number, path, run_main, seed, write
 
 MAX_DRAWS = 20_000  # for --label, before it gives up
-MAX_SIDE = 20_000  # pixels of a picture
+MAX_PIXELS = 400_000_000  # of a picture
 EXAMPLES = """examples:
   python q4_wgan/generate.py --model wgan                                 16 images in one grid
   python q4_wgan/generate.py --model dcgan --seeds 0-63 --out dcgan.png
@@ -63,16 +64,16 @@ def draw_label(generator, network, label, seeds, confidence):
                                 f"{confidence:g} in {number_drawn} draws; ask for fewer, or lower --confidence")
             batch = list(range(seeds[0] + number_drawn, min(seeds[0] + number_drawn + 20, 2**32)))
             drawn = sampling.draw(generator, sampling.latents(batch))
-            for one, picture in zip(batch, drawn):
+            _, labels, confidences = classifier.classify(network, drawn)
+            for one, picture, labelled, sure in zip(batch, drawn, labels, confidences):
                 if len(found) == len(seeds):
                     break
                 number_drawn += 1
-                _, [labelled], [sure] = classifier.classify(network, picture[None])
                 if labelled == label and sure >= confidence:
                     found.append(one)
                     kept.append(picture)
                     progress.update()
-            progress.set_postfix_str(f"{number_drawn} drawn")
+            progress.set_postfix_str(f"{number_drawn} drawn", refresh=False)
     return found, torch.stack(kept), number_drawn
 
 
@@ -108,18 +109,28 @@ def arguments():
     args.steps = args.steps or (40 if moving else 10)
     args.scale = args.scale or (1 if args.separate else 4)
     shown = args.steps if args.interpolate else len(args.seeds)
-    if not args.separate and not moving and 30 * args.scale * shown**0.5 > MAX_SIDE:
-        raise UserError(f"{shown} images at --scale {args.scale}: the picture would have over {MAX_SIDE} pixels a side")
+    if not args.separate and (30 * args.scale)**2 * shown > MAX_PIXELS:
+        raise UserError(f"{shown} images at --scale {args.scale}: the picture would have over {MAX_PIXELS:,} pixels")
     return args
 
 
 def default_name(args):
     """What the picture shows, so that different ones do not overwrite each other."""
+    words = [args.weights.resolve().parent.name if args.weights else "", args.model, args.dataset]
     if args.interpolate:
-        return f"{args.model}_walk_{args.interpolate[0]}_{args.interpolate[1]}"
-    seeds = args.seeds
-    span = f"{seeds[0]}-{seeds[-1]}" if seeds == list(range(seeds[0], seeds[-1] + 1)) else f"{seeds[0]}_and_more"
-    return f"{args.model}_{f'class{args.label}_' if args.label is not None else ''}seeds_{span}"
+        words += ["walk", *args.interpolate, "steps", args.steps]
+    else:
+        seeds, ends = args.seeds, []
+        for one in seeds:  # 1, 2, 3, 7 -> 1-3, 7
+            if ends and one == ends[-1][1] + 1:
+                ends[-1][1] = one
+            else:
+                ends.append([one, one])
+        text = "_".join(str(a) if a == b else f"{a}-{b}" for a, b in ends)
+        if args.label is not None:
+            words += ["class", args.label, args.confidence]
+        words += ["seeds", text if len(text) < 80 else f"{seeds[0]}_and_{len(seeds) - 1}_more_{zlib.crc32(text.encode())}"]
+    return "_".join(map(str, filter(lambda word: word != "", words))) + (f"_x{args.scale}" if args.scale != 4 else "")
 
 
 def main():

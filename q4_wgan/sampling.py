@@ -2,6 +2,8 @@
 
 import io
 import math
+from collections.abc import Iterable
+from numbers import Integral
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +19,7 @@ MODELS = ("dcgan", "wgan")
 
 def latents(seeds):
     """z (n, 128): one random generator per seed, so that a seed gives the same z, and image, in any company."""
-    return torch.stack([torch.randn(Z, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
+    return torch.stack([torch.randn(Z, generator=torch.Generator().manual_seed(int(seed))) for seed in seeds])
 
 
 def slerp(a, b, steps):
@@ -66,10 +68,16 @@ def sample(generator, n, seed, device, batch=500):
 
 
 def generate(model, seeds, dataset="fashion", weights_dir=ROOT / "weights"):
-    """Images of a shipped generator, 'dcgan' or 'wgan': uint8 numpy (n, 28, 28), one for each seed (0 to 2^32 - 1).
+    """Images of a shipped generator, 'dcgan' or 'wgan': uint8 numpy (n, 28, 28), one for each of the `seeds`.
 
-    The same pixels as `python q4_wgan/generate.py` gives. Raises UserError where the weights are missing or damaged.
+    The same pixels as `python q4_wgan/generate.py` gives. Raises UserError where the weights are missing or damaged,
+    or a seed is not a whole number from 0 to 2^32 - 1.
     """
+    if model not in MODELS:
+        raise UserError(f"model {model!r}: there are {' and '.join(MODELS)}")
+    seeds = list(seeds) if isinstance(seeds, Iterable) else []
+    if not seeds or not all(isinstance(s, Integral) and not isinstance(s, bool) and 0 <= s < 2**32 for s in seeds):
+        raise UserError("seeds: a list of whole numbers from 0 to 4294967295 is wanted")
     return draw(load_generator(weights_path(weights_dir, model, dataset), model)[0], latents(seeds)).numpy()
 
 

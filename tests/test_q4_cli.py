@@ -1,5 +1,6 @@
 """q4_wgan's images from seeds and its classifier, as commands and from Python, on a small data set."""
 
+import hashlib
 import json
 import os
 import subprocess
@@ -102,7 +103,6 @@ def test_the_shipped_generators_from_anywhere(tmp_path):
     assert done.returncode == 0, done.stderr
     pixels = [sampling.draw(sampling.load_generator(ROOT / f"weights/q4_{model}.pt", model)[0], sampling.latents([7, 8]))
               for model in ("dcgan", "wgan")]
-    import hashlib
     assert done.stdout.split() == [hashlib.sha256(p.numpy().tobytes()).hexdigest()[:16] for p in pixels]
     assert 20 < pixels[0].float().mean() < 150 and pixels[0].float().std() > 30  # garments, not noise
 
@@ -133,18 +133,14 @@ def test_images_of_a_class(base, tmp_path):
     assert Image.open(tmp_path / f"seed{expected[0]:04d}.png").tobytes() == pixels[expected[0] - 5].numpy().tobytes()
 
 
-def test_a_class_that_is_not_found_ends(base):
-    prepare = (set_draws, 30)
-    one_line_at_the_end(generate(base, "--label", 3, "--seeds", "0-9", "--confidence", 0.9999999, prepare=prepare))
-
-
-def set_draws(n):
-    from q4_wgan import sampling
+def the_same_image_again_and_again():
     draw = sampling.draw
-    sampling.draw = lambda generator, z: draw(generator, z[:1]).expand(len(z), 28, 28)  # the same image again and again
+    sampling.draw = lambda generator, z: draw(generator, z[:1]).expand(len(z), 28, 28)
 
 
-def one_line_at_the_end(done):
+def test_a_class_that_is_not_found_ends(base):
+    done = generate(base, "--label", 3, "--seeds", "0-9", "--confidence", 0.9999999,
+                    prepare=(the_same_image_again_and_again,))
     assert done.returncode == 2 and "lower --confidence" in done.stderr.splitlines()[-1], done.stderr
 
 
@@ -162,12 +158,14 @@ def test_walks(base, tmp_path):
 
 def test_pictures_do_not_overwrite_one_another(base):
     """Without --out the name tells what is shown."""
+    first = sampling.draw(sampling.load_generator(base / "weights/q4_wgan_toy.pt", "wgan")[0], sampling.latents([0]))
+    label = classifier.classify(classifier.load(base / "weights", "toy"), first)[1].item()
     for words in ((), ("--seeds", "7"), ("--seeds", "1,5"), ("--seeds", "1,6"), ("--interpolate", 3, 8),
-                  ("--seeds", "0-15", "--scale", 2), ("--label", 0, "--confidence", 0, "--seeds", "0"),
+                  ("--seeds", "0-15", "--scale", 2), ("--label", label, "--confidence", 0, "--seeds", "0"),
                   ("--seeds", "7", "--separate")):
         before = {path: path.read_bytes() for path in (base / "results/runs").rglob("*.png")}
         done = generate(base, *words)
-        assert done.returncode in (0, 2) and "saved" in done.stdout, done.stderr
+        assert done.returncode == 0 and "saved" in done.stdout, done.stderr
         assert len(list((base / "results/runs").rglob("*.png"))) == len(before) + 1, words
         assert all(path.read_bytes() == data for path, data in before.items()), words
 
@@ -199,8 +197,7 @@ def test_weights_that_are_not_what_their_name_says(base, tmp_path):
     good = weights("wgan", "wgan-gp")
     for name, content, message in (
             ("q4_wgan_toy.pt", weights("dcgan", "dcgan"), "dcgan"), ("q4_wgan_toy.pt", good[:5000], "damaged"),
-            ("q4_wgan_toy.pt", weights("wgan", "wgan-clip"), "wgan-clip"), ("q4_wgan_toy.pt", b"hello", "damaged"),
-            ("q4_wgan_toy.pt", weights("wgan", "wgan-gp", "other"), "other"),
+            ("q4_wgan_toy.pt", b"hello", "damaged"),
             ("q4_wgan_toy.pt", files.as_torch({"model": "wgan"}), "q4_wgan_toy.pt")):
         files.ship(tmp_path / "weights", {name: content})
         one_line(generate(tmp_path, "--seeds", "1"), message)

@@ -60,7 +60,7 @@ def killed_in_move(number):
             if len(moves) == number + 1:
                 die()
         replace(source, place)
-    os.replace = files.os.replace = replacing
+    os.replace = replacing
 
 
 def interrupt():
