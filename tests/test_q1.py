@@ -1,4 +1,4 @@
-"""Question 1: the closed forms, the grid, and the script's command line."""
+"""Question 1: the assignment, the grid, the networks, and the script's command line."""
 import json
 import math
 
@@ -10,12 +10,6 @@ from helpers import one_line, run_script
 from theory import q1_distances as q1
 
 SCRIPT = "theory/q1_distances.py"
-
-
-def test_closed_forms():
-    assert q1.closed_form(0) == (0, 0, 0)
-    kl, js, w = q1.closed_form(0.3)
-    assert math.isinf(kl) and js == pytest.approx(math.log(2)) and w == 0.3
 
 
 @pytest.mark.parametrize("theta", [0.25, 1.0])
@@ -81,15 +75,15 @@ class Silent:
 
 
 def test_same_seed_same_numbers():
-    one, two, other = (q1.networks((0.5, 1.0), 2, 20, seed, Silent())[0] for seed in (3, 3, 4))
+    one, two, other = (q1.networks((0.5, 1.0), 20, seed, Silent())[0] for seed in (3, 3, 4))
     assert one == two and one != other
-    samples = [q1.transport(30, 2, np.random.default_rng(3), Silent()) for _ in range(2)]
+    samples = [q1.transport(30, np.random.default_rng(3), Silent()) for _ in range(2)]
     assert samples[0] == samples[1]
 
 
 def test_the_script_writes_what_the_report_reads_and_its_claims_hold(tmp_path):
     # A backend inherited from a notebook and a safe path must not end it.
-    done = run_script(SCRIPT, "--steps", 150, "--samples", 60, "--repeats", 2, "--results-dir", tmp_path / "new",
+    done = run_script(SCRIPT, "--steps", 150, "--samples", 60, "--results-dir", tmp_path / "new",
                       environment={"MPLBACKEND": "module://matplotlib_inline.backend_inline"})
     assert done.returncode == 0, done.stderr
     folder = tmp_path / "new" / "q1"
@@ -106,7 +100,7 @@ def test_the_script_writes_what_the_report_reads_and_its_claims_hold(tmp_path):
 
 
 @pytest.mark.parametrize("words", [
-    ["--steps", "0"], ["--steps", "1000000000000"], ["--samples", "-1"], ["--samples", "1000000"], ["--repeats", "1"],
+    ["--steps", "0"], ["--steps", "1000000000000"], ["--samples", "-1"], ["--samples", "1000000"],
     ["--seed", "x"], ["--seed", "4294967296"], ["--results-dir", ""], ["--nonsense"], ["--step", "5"]])
 def test_bad_values_are_one_line(words):
     one_line(run_script(SCRIPT, *words), words[0])

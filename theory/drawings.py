@@ -6,6 +6,7 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial import cKDTree
 from scipy.spatial.distance import cdist
+from scipy.special import rel_entr
 
 # The page blurs every drawn point with a Gaussian of this standard deviation (in sides of the plot). Even a
 # generator without any width of its own, on the pen's way exactly, lies within two of them of 95 % of the samples.
@@ -36,13 +37,13 @@ def _heart():
     t = np.linspace(0, 2 * np.pi, 400)
     x = 16 * np.sin(t) ** 3
     y = 13 * np.cos(t) - 5 * np.cos(2 * t) - 2 * np.cos(3 * t) - np.cos(4 * t)
-    return [np.stack([0.5 + x / 55, 0.52 + y / 55], axis=1)]
+    return np.stack([0.5 + x / 55, 0.52 + y / 55], axis=1)
 
 
-DRAWINGS = {
-    "smile": lambda: [_arc((0.5, 0.62), 0.32, 190, 350)],
-    "heart": _heart,
-    "moons": lambda: [_arc((0.38, 0.48), 0.24, 0, 180), _arc((0.62, 0.55), 0.24, 180, 360)],  # two arcs, interleaved
+DRAWINGS = {  # name -> pieces, each drawn in one stroke
+    "smile": [_arc((0.5, 0.62), 0.32, 190, 350)],
+    "heart": [_heart()],
+    "moons": [_arc((0.38, 0.48), 0.24, 0, 180), _arc((0.62, 0.55), 0.24, 180, 360)],  # two arcs, interleaved
 }
 PRESETS = ("line", "gaussians", "ring", "disjoint")
 
@@ -52,38 +53,32 @@ def strokes(name, points=400):
 
     The page gives every mouse event the same weight, so equal spacing means a uniform density.
     """
-    pieces = DRAWINGS[name]()
-    lengths = [np.linalg.norm(np.diff(piece, axis=0), axis=1).sum() for piece in pieces]
-    out = []
-    for piece, length in zip(pieces, lengths):
-        along = np.concatenate([[0], np.cumsum(np.linalg.norm(np.diff(piece, axis=0), axis=1))])
-        at = np.linspace(0, length, max(2, round(points * length / sum(lengths))))
-        out.append(np.stack([np.interp(at, along, piece[:, k]) for k in range(2)], axis=1))
+    pieces = DRAWINGS[name]
+    ways = [np.concatenate([[0], np.cumsum(np.linalg.norm(np.diff(piece, axis=0), axis=1))]) for piece in pieces]
+    whole, out = sum(way[-1] for way in ways), []
+    for piece, way in zip(pieces, ways):
+        at = np.linspace(0, way[-1], round(points * way[-1] / whole))
+        out.append(np.stack([np.interp(at, way, piece[:, k]) for k in range(2)], axis=1))
     return out
 
 
-def grid_js(real, generated, cells=GRID_CELLS):
+def grid_js(real, generated):
     """Jensen-Shannon divergence in bits (0 to 1) of two point sets (n, 2) on a grid over the unit square.
 
     Points outside are counted in the border cells. It is what the page's JS graph means to show, over all samples.
     """
     def histogram(points):
-        index = np.clip((np.asarray(points) * cells).astype(int), 0, cells - 1)
-        return np.bincount(index[:, 0] * cells + index[:, 1], minlength=cells * cells) / len(index)
+        index = np.clip((np.asarray(points) * GRID_CELLS).astype(int), 0, GRID_CELLS - 1)
+        return np.bincount(index[:, 0] * GRID_CELLS + index[:, 1], minlength=GRID_CELLS**2) / len(index)
 
     p, q = histogram(real), histogram(generated)
-    m = (p + q) / 2
-
-    def kl(a):
-        return float((a[a > 0] * np.log2(a[a > 0] / m[a > 0])).sum())
-
-    return (kl(p) + kl(q)) / 2
+    return float((rel_entr(p, (p + q) / 2) + rel_entr(q, (p + q) / 2)).sum() / np.log(4))
 
 
 def wasserstein(a, b):
     """Wasserstein-1 distance of two equally large point sets (n, 2): the optimal assignment's mean length."""
     cost = cdist(a, b)
-    return float(cost[linear_sum_assignment(cost)].mean())
+    return cost[linear_sum_assignment(cost)].mean()
 
 
 def measure(real, generated, n=500):
@@ -93,7 +88,6 @@ def measure(real, generated, n=500):
     REACH of a generated one; w1: Wasserstein-1; w1_real: the same between two disjoint sets of real points; js: see
     grid_js, over all points given.
     """
-    real, generated = np.asarray(real, float), np.asarray(generated, float)
     a, b, more = real[:n], generated[:n], real[n:2 * n]
     values = {
         "precision": (cKDTree(a).query(b)[0] <= REACH).mean(),

@@ -87,14 +87,11 @@ def stages(run, folder):
     return png(figure)
 
 
-def curve(points):
-    """[[epoch, value or None], ...] as two float arrays; a missing value becomes NaN and leaves a gap."""
-    values = np.array([[x, np.nan if y is None else y] for x, y in points], float).reshape(-1, 2)
-    return values[:, 0], values[:, 1]
-
-
 def histories(runs):
     """One column per run: the page's losses, its KL and JS, our measures; dashed where the rates were lowered."""
+    def draw(axis, run, key, colour, label):
+        axis.plot(*np.array(run["histories"][key], float).T, color=colour, lw=0.9, label=label)  # None leaves a gap
+
     figure, axes = plt.subplots(3, len(runs), figsize=(4.2 * len(runs), 7), sharex="col", sharey="row",
                                 layout="constrained", squeeze=False)
     for column, run in zip(axes.T, runs):
@@ -102,13 +99,12 @@ def histories(runs):
         settings, measures = run["settings"], run["measures"]
         losses.set_title(f"{run['draw']}, D {settings['d_layers']}x{settings['d_neurons']}, "
                          f"G {settings['g_layers']}x{settings['g_neurons']}: {run['outcome']}", fontsize=10)
-        for key, colour, label in (("d_loss", "tab:blue", "discriminator"), ("g_loss", "tab:purple", "generator")):
-            losses.plot(*curve(run["histories"][key]), color=colour, lw=0.9, label=label)
-        for level in (D_PLATEAU, G_PLATEAU):
-            label = "constant discriminator" if level == D_PLATEAU else None
-            losses.axhline(level, color="0.4", ls=":", lw=0.9, label=label)
-        for key, colour, label in (("kl", "tab:orange", "KL, the page's"), ("js", "goldenrod", "JS, the page's")):
-            divergences.plot(*curve(run["histories"][key]), color=colour, lw=0.9, label=label)
+        draw(losses, run, "d_loss", "tab:blue", "discriminator")
+        draw(losses, run, "g_loss", "tab:purple", "generator")
+        losses.axhline(D_PLATEAU, color="0.4", ls=":", lw=0.9, label="constant discriminator")
+        losses.axhline(G_PLATEAU, color="0.4", ls=":", lw=0.9)
+        draw(divergences, run, "kl", "tab:orange", "KL, the page's")
+        draw(divergences, run, "js", "goldenrod", "JS, the page's")
         epochs = [m["epoch"] for m in measures]
         divergences.plot(epochs, [m["js"] for m in measures], "k.-", ms=4, lw=0.8, label="JS, all samples")
         for key, style, colour in (("precision", "o-", "tab:green"), ("coverage", "s-", "tab:red")):

@@ -13,56 +13,47 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from scipy.optimize import linear_sum_assignment
-from scipy.spatial.distance import cdist
 from scipy.special import log_ndtr
 from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the repository, wherever the script is started
-from theory import plots
+from theory import drawings, plots
 from theory.command import Parser, add_folders, as_json, check_writable, number, run_main, seed, write
 
+REPEATS = 3  # samples drawn, and networks trained, per theta
 THETAS = (0.0, 0.1, 0.25, 0.5, 0.75, 1.0)
 SIGMAS = (0.2, 0.1, 0.05, 0.02, 0.01)
 PENALTY = 10.0  # lambda of Gulrajani et al. 2017, Algorithm 1
 SHOWN = (0.25, 1.0)  # thetas whose gradient fields are drawn
 
 
-def closed_form(theta):
-    """(KL, JS, W) of P and Q in nats and units of length; KL is the same in both directions."""
-    return (0.0, 0.0, 0.0) if theta == 0 else (float("inf"), float(np.log(2)), abs(theta))
-
-
 def wasserstein(theta, n, rng):
     """W of n samples of P and n of Q: an optimal coupling of two uniform samples is an assignment."""
     p = np.stack([np.zeros(n), rng.random(n)], axis=1)
     q = np.stack([np.full(n, theta), rng.random(n)], axis=1)
-    cost = cdist(p, q)
-    return cost[linear_sum_assignment(cost)].mean()
+    return drawings.wasserstein(p, q)
 
 
-def transport(n, repeats, rng, bar):
+def transport(n, rng, bar):
     """W by assignment for every theta: mean and standard deviation over independent samples of size n."""
     rows = []
     for theta in THETAS:
-        values = []
-        for _ in range(repeats):
-            values.append(wasserstein(theta, n, rng))
-            bar.update()
-        rows.append({"theta": theta, "n": n, "repeats": repeats, "closed_form": closed_form(theta)[2],
+        values = [wasserstein(theta, n, rng) for _ in range(REPEATS)]
+        rows.append({"theta": theta, "n": n, "repeats": REPEATS, "closed_form": theta,
                      "mean": float(np.mean(values)), "std": float(np.std(values, ddof=1))})
+        bar.update()
     return rows
 
 
-def blurred(theta, sigma, cells=(801, 201)):
+def blurred(theta, sigma):
     """KL(P||Q), JS(P,Q) and dJS/dtheta, in nats, with both segments convolved with N(0, sigma^2 I).
 
     Sums over a grid of the plane. p(x,y) = N(x; 0, sigma^2) g(y) and q(x,y) = N(x; theta, sigma^2) g(y), where
     g(y) = Phi(y/sigma) - Phi((y-1)/sigma) is the blurred uniform. All in logarithms: the densities underflow.
     dJS/dtheta = 1/2 integral (dq/dtheta) log(q/m), since the terms with d(log .)/dtheta integrate to zero.
     """
-    x = np.linspace(-8 * sigma, theta + 8 * sigma, cells[0])[:, None]
-    y = np.linspace(-8 * sigma, 1 + 8 * sigma, cells[1])[None, :]
+    x = np.linspace(-8 * sigma, theta + 8 * sigma, 801)[:, None]
+    y = np.linspace(-8 * sigma, 1 + 8 * sigma, 201)[None, :]
     area = (x[1, 0] - x[0, 0]) * (y[0, 1] - y[0, 0])
     # log(Phi(a) - Phi(b)) with a > b, mirrored to the side where it keeps its digits
     a, b = np.where(y < 0.5, y, 1 - y) / sigma, np.where(y < 0.5, y - 1, -y) / sigma
@@ -81,9 +72,9 @@ def blurred(theta, sigma, cells=(801, 201)):
 class Networks(torch.nn.Module):
     """K independent networks 2-32-32-1 with LeakyReLU, trained side by side: (K, n, 2) -> (K, n)."""
 
-    def __init__(self, k, generator, width=32):
+    def __init__(self, k, generator):
         super().__init__()
-        sizes = [2, width, width, 1]
+        sizes = [2, 32, 32, 1]
         self.weights = torch.nn.ParameterList(
             torch.randn(k, a, b, generator=generator) * (2 / a) ** 0.5 for a, b in zip(sizes, sizes[1:]))
         self.biases = torch.nn.ParameterList(torch.zeros(k, 1, b) for b in sizes[1:])
@@ -98,8 +89,8 @@ def input_gradient(values, x, **options):
     return torch.autograd.grad(values.sum(), x, **options)[0]
 
 
-def networks(thetas, repeats, steps, seed, bar, batch=64):
-    """Trains `repeats` discriminators and critics per theta; returns records and the gradient fields for the picture.
+def networks(thetas, steps, seed, bar, batch=64):
+    """Trains REPEATS discriminators and critics per theta; returns records and the gradient fields for the picture.
 
     Loss of a discriminator with logit d: -E_P log D - E_Q log(1 - D), D = sigmoid(d). Loss of a critic f:
     E_Q f - E_P f + lambda E (|grad f| - 1)^2 between pairs. What a point of Q is told (the direction in which its
@@ -107,28 +98,33 @@ def networks(thetas, repeats, steps, seed, bar, batch=64):
     the non-saturating one, grad f under the critic.
     """
     generator = torch.Generator().manual_seed(seed)
-    k = len(thetas) * repeats
-    shift = torch.tensor(thetas, dtype=torch.float32).repeat_interleave(repeats)[:, None]
+    k = len(thetas) * REPEATS
+    shift = torch.tensor(thetas, dtype=torch.float32).repeat_interleave(REPEATS)[:, None]
     discriminator, critic = Networks(k, generator), Networks(k, generator)
     parameters = [*discriminator.parameters(), *critic.parameters()]
     optimizer = torch.optim.Adam(parameters, lr=1e-3, betas=(0.5, 0.9))
-    # Points of Q at which the gradient is read: 21 equally spaced y.
+
+    def segments(height_p, height_q):
+        """Points of P and of Q at these heights (k, n)."""
+        return (torch.stack([torch.zeros_like(height_p), height_p], dim=2),
+                torch.stack([shift.expand_as(height_q), height_q], dim=2))
+
     line = torch.linspace(0, 1, 21).expand(k, 21)
-    points = torch.stack([shift.expand_as(line), line], dim=2).requires_grad_()
+    at_p, points = segments(line, line)
+    points.requires_grad_()  # the gradient is read here
 
     def signals():
         logits = discriminator(points)
         slope = input_gradient(logits, points)
         d_at_q = torch.sigmoid(logits.detach())[..., None]
-        return {"minimax": d_at_q * slope, "non_saturating": (1 - d_at_q) * slope,
-                "critic": input_gradient(critic(points), points)}
+        found = {"minimax": d_at_q * slope, "non_saturating": (1 - d_at_q) * slope,
+                 "critic": input_gradient(critic(points), points)}
+        return {name: value.view(len(thetas), REPEATS, 21, 2) for name, value in found.items()}
 
     watched = sorted({round(s) for s in np.geomspace(1, steps, 30)})
-    lengths = {name: [] for name in ("minimax", "non_saturating", "critic")}
+    lengths = []  # at every watched step: name -> medians over the points (thetas, REPEATS)
     for step in range(1, steps + 1):
-        height = torch.rand(2, k, batch, generator=generator)
-        p = torch.stack([torch.zeros(k, batch), height[0]], dim=2)
-        q = torch.stack([shift.expand(k, batch), height[1]], dim=2)
+        p, q = segments(*torch.rand(2, k, batch, generator=generator))
         mix = torch.rand(k, batch, 1, generator=generator)
         between = (mix * p + (1 - mix) * q).requires_grad_()
         slope = input_gradient(critic(between), between, create_graph=True)
@@ -139,42 +135,25 @@ def networks(thetas, repeats, steps, seed, bar, batch=64):
         loss.backward()
         optimizer.step()
         if step in watched:
-            for name, value in signals().items():
-                lengths[name].append(value.norm(dim=2).median(dim=1).values.view(len(thetas), repeats))
+            final = signals()
+            lengths.append({name: value.norm(dim=3).median(dim=2).values for name, value in final.items()})
         bar.update()
-    final = {name: value.view(len(thetas), repeats, -1, 2) for name, value in signals().items()}
     with torch.no_grad():
         fake = torch.sigmoid(discriminator(points)).view(len(thetas), -1).mean(1)
-        at_p = torch.stack([torch.zeros(k, 21), line], dim=2)
-        estimate = (critic(at_p) - critic(points)).mean(1).view(len(thetas), repeats)
+        estimate = (critic(at_p) - critic(points)).mean(1).view(len(thetas), REPEATS)
     records = []
     for i, theta in enumerate(thetas):
-        record = {"theta": theta, "repeats": repeats, "steps": steps, "mean_D_on_Q": float(fake[i]),
-                  "watched_steps": watched, "critic_estimate": [float(v) for v in estimate[i]],
+        record = {"theta": theta, "repeats": REPEATS, "steps": steps, "mean_D_on_Q": float(fake[i]),
+                  "watched_steps": watched, "critic_estimate": estimate[i].tolist(),
                   # slope s of the best linear critic: max of s theta - lambda (s - 1)^2
                   "critic_length_expected": 1 + theta / (2 * PENALTY)}
-        for name, history in lengths.items():
-            per_run = torch.stack(history)[:, i]  # (watched, repeats)
-            record[name] = {"median_length": float(per_run[-1].median()), "lengths": [float(v) for v in per_run[-1]],
-                            "towards_P": float(-F.normalize(final[name][i], dim=2, eps=1e-30)[..., 0].mean()),
-                            "history": [float(v) for v in per_run.median(dim=1).values]}
+        for name, field in final.items():
+            per_run = torch.stack([at_step[name][i] for at_step in lengths])  # (watched, REPEATS)
+            record[name] = {"median_length": float(per_run[-1].median()), "lengths": per_run[-1].tolist(),
+                            "towards_P": float(-F.normalize(field[i], dim=2, eps=1e-30)[..., 0].mean()),
+                            "history": per_run.median(dim=1).values.tolist()}
         records.append(record)
-    return records, {name: final[name][:, 0].numpy() for name in final}
-
-
-def parse():
-    parser = Parser(description=__doc__, epilog="""examples:
-  python theory/q1_distances.py
-  python theory/q1_distances.py --steps 200 --samples 100 --results-dir trial/""")
-    parser.add_argument("--seed", type=seed, default=0, help="seeds samples and networks (default %(default)s)")
-    parser.add_argument("--steps", type=number(int, 1, 100_000), default=1000,
-                        help="training steps of the networks (default %(default)s)")
-    parser.add_argument("--samples", type=number(int, 1, 5000), default=1000,
-                        help="points of each segment in the assignment (default %(default)s)")
-    parser.add_argument("--repeats", type=number(int, 2, 100), default=3,
-                        help="samples drawn, and networks trained, per theta (default %(default)s)")
-    add_folders(parser, "results")
-    return parser.parse_args()
+    return records, {name: field[:, 0].numpy() for name, field in final.items()}
 
 
 def blurred_table(bar):
@@ -182,9 +161,9 @@ def blurred_table(bar):
     fine = np.concatenate([np.linspace(0, 0.12, 25), np.linspace(0.14, 1, 36)])
     rows, curves = [], {"theta": fine.tolist(), "js": [], "slope": []}
     for sigma in SIGMAS:
-        line = np.array([blurred(theta, sigma) for theta in fine])
-        curves["js"].append(line[:, 1].tolist())
-        curves["slope"].append(line[:, 2].tolist())
+        _, js, slope = np.transpose([blurred(theta, sigma) for theta in fine])
+        curves["js"].append(js.tolist())
+        curves["slope"].append(slope.tolist())
         for theta in THETAS:
             kl, js, slope = blurred(theta, sigma)
             rows.append({"theta": theta, "sigma": sigma, "kl": kl, "kl_closed_form": theta**2 / (2 * sigma**2),
@@ -195,23 +174,29 @@ def blurred_table(bar):
 
 
 def main():
-    args = parse()
+    parser = Parser(description=__doc__, epilog="""examples:
+  python theory/q1_distances.py
+  python theory/q1_distances.py --steps 200 --samples 100 --results-dir trial/""")
+    parser.add_argument("--seed", type=seed, default=0, help="seeds samples and networks (default %(default)s)")
+    parser.add_argument("--steps", type=number(int, 1, 100_000), default=1000,
+                        help="training steps of the networks (default %(default)s)")
+    parser.add_argument("--samples", type=number(int, 1, 5000), default=1000,
+                        help="points of each segment in the assignment (default %(default)s)")
+    add_folders(parser, "results")
+    args = parser.parse_args()
     folder = args.results_dir / "q1"
     check_writable(folder)
     torch.set_num_threads(1)  # networks this small only wait for one another
-    steps = len(THETAS) * args.repeats + len(SIGMAS) + args.steps
-    with tqdm(total=steps, desc="question 1", dynamic_ncols=True) as bar:
-        rows = transport(args.samples, args.repeats, np.random.default_rng(args.seed), bar)
+    with tqdm(total=len(THETAS) + len(SIGMAS) + args.steps, desc="question 1", dynamic_ncols=True) as bar:
+        rows = transport(args.samples, np.random.default_rng(args.seed), bar)
         grid, curves = blurred_table(bar)
         # at theta = 0 there is nothing to tell apart
-        records, fields = networks(THETAS[1:], args.repeats, args.steps, args.seed, bar)
+        records, fields = networks(THETAS[1:], args.steps, args.seed, bar)
     result = {"seed": args.seed, "log2": float(np.log(2)), "transport": rows, "blurred": grid, "networks": records}
     write(folder / "distances.png", plots.distances(result | {"curves": curves}, fields, SIGMAS, SHOWN))
     write(folder / "distances.json", as_json(result))
-    print(f"W by assignment at theta = 1: {rows[-1]['mean']:.4f}; "
-          f"JS at theta = 1, sigma = {SIGMAS[-1]}: {grid[-1]['js']:.6f} (log 2 = {np.log(2):.6f})")
-    print(f"gradient at Q, theta = 1: discriminator {records[-1]['minimax']['median_length']:.2e}, "
-          f"critic {records[-1]['critic']['median_length']:.3f}")
+    print(f"theta = 1: W {rows[-1]['mean']:.4f}, JS {grid[-1]['js']:.6f} (blurred), gradient at Q by the discriminator "
+          f"{records[-1]['minimax']['median_length']:.1e}, by the critic {records[-1]['critic']['median_length']:.3f}")
     print(f"saved {folder / 'distances.png'} and .json")
 
 

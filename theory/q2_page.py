@@ -1,30 +1,15 @@
 """GAN Lab in headless Chromium: the page's buttons, its drawing canvas and its histories, behind a few methods."""
-import base64
+import contextlib
+import re
 import shutil
-import tarfile
 
 import numpy as np
 
 from . import drawings
 from .command import UserError
 
-# What the page loads from elsewhere and needs: part of the address -> npm package (as `npm pack` names it) and file.
-ASSETS = {
-    "Chart.bundle.min.js": ("chart.js-2.4.0.tgz", "package/dist/Chart.bundle.min.js"),
-    "dialog-polyfill.min.js": ("dialog-polyfill-0.4.9.tgz", "package/dialog-polyfill.js"),
-    "dialog-polyfill.min.css": ("dialog-polyfill-0.4.9.tgz", "package/dialog-polyfill.css"),
-}
-FONTS = {
-    "icon?family": ("Material Icons", "material-icons-1.13.14.tgz", {400: "package/iconfont/material-icons.woff2"}),
-    "css?family": ("Roboto", "typeface-roboto-0.0.75.tgz",
-                   {w: f"package/files/roboto-latin-{w}.woff2" for w in (300, 400, 500, 700)}),
-}
-ICON_CLASS = (".material-icons{font-family:'Material Icons';font-size:24px;line-height:1;display:inline-block;"
-              "white-space:nowrap;text-transform:none;letter-spacing:normal;font-feature-settings:'liga'}")
 # Material Design Lite puts the play icon in the wrong place in headless Chromium; the rest is tracking and video.
-BLOCKED = ("code.getmdl.io", "googletagmanager", "google-analytics", "youtube")
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-         "--disable-component-update", "--disable-sync"]
+BLOCKED = re.compile("code.getmdl.io|googletagmanager|google-analytics|youtube")
 # The page asks once whether WebGL exists and then lets TensorFlow.js choose. Without a GPU the pure JavaScript
 # backend is three times as fast as emulated WebGL, so every request after the first is answered with no.
 # Math.random is replaced by a seedable generator (mulberry32), the page's only source of randomness.
@@ -49,73 +34,36 @@ PREPARE = """
 ATLAS_BATCHES = 80  # the page's 12,000 samples in batches of 150: one full turn leaves its counters where they were
 
 
-class GanLab:
-    """Context manager around one page. Raises UserError where playwright, the browser or the page fail."""
-
-    def __init__(self, url, assets=None, chromium=None):
-        self.url, self.assets, self.chromium = url, assets, chromium
-        self.missing = None  # what --assets lacks
-        self.loss = None  # a fresh model forgets the page's choice of loss, so start() sets it again
-
-    def __enter__(self):
-        try:
-            from playwright.sync_api import Error, sync_playwright
-        except ImportError:
-            raise UserError("needs playwright: pip install playwright (and a Chromium, see --help)") from None
-        self.Error = Error
-        self.playwright = sync_playwright().start()
-        self.browser = None
-        try:
-            self.browser = self.playwright.chromium.launch(
-                headless=True, args=FLAGS, executable_path=self.chromium or shutil.which("chromium"))
-            self.version = "Chromium " + self.browser.version
-            self.page = self.browser.new_page(viewport={"width": 1600, "height": 1000}, device_scale_factor=2)
-            self.page.add_init_script(PREPARE)
-            self.page.route("**/*", self._route)
-            self.page.goto(self.url, wait_until="load", timeout=60_000)
-            self.page.wait_for_function(
+@contextlib.contextmanager
+def open_page(url, chromium=None):
+    """The GanLab of a new browser. Raises UserError where playwright, the browser or the page fail."""
+    try:
+        from playwright.sync_api import Error, sync_playwright
+    except ImportError:
+        raise UserError("needs playwright: pip install playwright (and a Chromium, see --help)") from None
+    try:
+        with sync_playwright() as playwright:
+            browser = playwright.chromium.launch(
+                headless=True, args=["--no-sandbox", "--disable-gpu"],
+                executable_path=chromium or shutil.which("chromium"))
+            page = browser.new_page(viewport={"width": 1600, "height": 1000}, device_scale_factor=2)
+            page.add_init_script(PREPARE)
+            page.route(BLOCKED, lambda route: route.abort())
+            page.goto(url, wait_until="load", timeout=60_000)
+            page.wait_for_function(
                 "document.querySelectorAll('#vis-true-samples .true-dot').length === 450", timeout=60_000)
-            self.page.wait_for_timeout(500)
-        except Error as error:
-            self.__exit__()
-            why = self.missing or str(error).splitlines()[0]
-            raise UserError(f"the page {self.url} did not start: {why}") from None
-        except UserError:
-            self.__exit__()
-            raise
-        return self
+            page.wait_for_timeout(500)
+            yield GanLab(page, "Chromium " + browser.version)
+            browser.close()
+    except Error as error:
+        raise UserError(f"the page {url} does not answer: {str(error).splitlines()[0]}") from None
 
-    def __exit__(self, kind=None, error=None, trace=None):
-        if self.browser:
-            self.browser.close()
-        self.playwright.stop()
-        if kind is not None and issubclass(kind, self.Error):
-            raise UserError(f"the page stopped answering: {str(error).splitlines()[0]}") from None
 
-    def _member(self, package, name):
-        with tarfile.open(self.assets / package) as archive:
-            return archive.extractfile(name).read()
+class GanLab:
+    """The opened page. `version` is the browser's."""
 
-    def _route(self, route):
-        address = route.request.url
-        if any(part in address for part in BLOCKED):
-            return route.abort()
-        if self.assets is None or address.startswith(self.url):
-            return route.continue_()
-        try:
-            for part, (package, name) in ASSETS.items():
-                if part in address:
-                    kind = "text/css" if name.endswith("css") else "text/javascript"
-                    return route.fulfill(body=self._member(package, name), content_type=kind)
-            for part, (family, package, files) in FONTS.items():
-                if part in address:
-                    faces = [f"@font-face{{font-family:'{family}';font-weight:{weight};src:url(data:font/woff2;base64,"
-                             f"{base64.b64encode(self._member(package, name)).decode()})}}"
-                             for weight, name in files.items()]
-                    return route.fulfill(body="".join(faces) + ICON_CLASS, content_type="text/css")
-        except (OSError, KeyError, tarfile.TarError) as error:
-            self.missing = f"{self.assets}: {error}"
-        return route.abort()
+    def __init__(self, page, version):
+        self.page, self.version = page, version
 
     def choose(self, name):
         """Selects a preset distribution, or draws one with the mouse and applies it."""
@@ -134,48 +82,39 @@ class GanLab:
         self.page.wait_for_timeout(1000)
 
     def set(self, wanted):
-        """Clicks the page's own controls until they show the wanted values; None leaves a control alone."""
-        wanted = {k: v for k, v in wanted.items() if v is not None}
-        labels = {"layers": "num-{}-layers", "neurons": "num-{}-neurons", "steps": "k-{}-steps"}
-        lists = {"learning_rate": "{}-learning-rate-dropdown", "optimizer": "{}-optimizer-type-dropdown"}
-        if wanted:
-            self.page.click("#edit-model-button")
+        """Click the page's own controls until they show {"d_layers": 2, "g_learning_rate": 0.03, ...}."""
+        self.page.click("#edit-model-button")
         for key, value in wanted.items():
             net, _, what = key.partition("_")
-            if what in labels:
-                label = labels[what].format(net)
-                button = f"{net}-{what}" if what != "steps" else label
+            if what == "learning_rate":
+                done = self.page.evaluate(
+                    """([menu, value]) => { for (const item of document.querySelectorAll(`#${menu} paper-item`))
+                         if (item.innerText.trim() === value) { item.click(); return true; } return false; }""",
+                    [f"{net}-learning-rate-dropdown", f"{value:g}"])
+            else:
+                label, button = (f"k-{net}-steps",) * 2 if what == "steps" else (f"num-{net}-{what}", f"{net}-{what}")
                 done = self.page.evaluate(
                     """([label, button, value]) => { for (let i = 0; i < 200; i++) {
                          const now = +document.getElementById(label).innerText;
                          if (now === value) return true;
                          document.getElementById(button + (now < value ? '-add' : '-remove') + '-button').click();
                        } return false; }""", [label, button, value])
-            else:
-                others = {"noise": "noise-dropdown", "loss": "loss-type-dropdown"}
-                menu = lists[what].format(net) if what else others[key]
-                done = self.page.evaluate(
-                    """([menu, value]) => { for (const item of document.querySelectorAll(`#${menu} paper-item`))
-                         if (item.innerText.trim() === value) { item.click(); return true; } return false; }""",
-                    [menu, f"{value:g}" if what == "learning_rate" else value])
             if not done:
                 raise UserError(f"the page does not take {key} = {value}")
-        if wanted:
-            self.page.click("#edit-model-button")
-            self.page.mouse.move(5, 5)  # away from the button, which would show as hovered
-        self.loss = wanted.get("loss", self.loss)
+        self.page.click("#edit-model-button")
+        self.page.mouse.move(5, 5)  # away from the button, which would show as hovered
 
     def start(self, seed):
         """Fresh networks, noise and samples from the seed; the page then stands at epoch 0."""
         # The page trains one epoch per animation frame; looking once per frame stops it at the very epoch. That
         # matters: every pause draws the plots, and drawing moves the page on in its list of samples.
-        self.page.evaluate("""([seed, loss]) => {
+        self.page.evaluate("""(seed) => {
             window.gl = document.querySelector('gan-lab');
             window.press = () => document.getElementById('play-pause-button').click();
-            reseed(seed); gl.createExperiment(); if (loss) gl.model.lossType = loss;
+            reseed(seed); gl.createExperiment();
             const look = () => { if (gl.isPlaying && gl.iterationCount >= gl.pauseAt) press();
                                  requestAnimationFrame(look); };
-            look(); }""", [seed, self.loss])
+            look(); }""", seed)
         self.page.wait_for_timeout(200)
 
     def play_until(self, epoch, progress):
@@ -226,8 +165,8 @@ class GanLab:
                  d_optimizer: gl.dOptimizerType, g_optimizer: gl.gOptimizerType,
                  noise: gl.selectedNoiseType, loss: gl.lossType})""")
 
-    def values(self):
-        """The two losses the page shows."""
+    def losses(self):
+        """The two losses as the page shows them."""
         return {f"{net}_loss": float(self.page.text_content(f"#{net}-loss-value")) for net in "dg"}
 
     def histories(self):
