@@ -55,9 +55,8 @@ def parse():
     add("--seed", type=command.seed, default=0, help="seeds the page's Math.random (default %(default)s)")
     command.add_folders(parser, "results")
     group = parser.add_argument_group("settings of discriminator and generator (default: what the page comes with)")
-    for what, limits in LIMITS.items():
-        group.add_argument(f"--d-{what}", type=number(int, *limits))
-        group.add_argument(f"--g-{what}", type=number(int, *limits))
+    for option in ("--d-layers", "--g-layers", "--d-neurons", "--g-neurons", "--d-steps", "--g-steps"):
+        group.add_argument(option, type=number(int, *LIMITS[option[4:]]))
     group.add_argument("--d-learning-rate", type=rate)
     group.add_argument("--g-learning-rate", type=rate)
     args = parser.parse_args()
