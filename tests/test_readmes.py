@@ -1,10 +1,14 @@
-"""What the READMEs name is there, and what is there is named."""
+"""What the READMEs name is there, what is there is named, and the numbers of the top README stand in results/."""
 
+import json
 import re
 import shlex
 import subprocess
+import sys
+from decimal import ROUND_HALF_UP, Decimal
 
 import pytest
+import times
 from helpers import ROOT
 
 TEXTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("*/*.md")])
@@ -54,3 +58,56 @@ def test_every_script_in_a_readme_knows_its_options():
             folders = ("--data-dir", "--weights-dir", "--results-dir")
             unknown += [f"{text.name}: {words[0]} {o}" for o in options if f'"{o}"' not in source and o not in folders]
     assert not unknown
+
+
+# ---- the top README ------------------------------------------------------------------------------
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def result(name):
+    return json.loads((ROOT / "results" / name).read_text(encoding="utf-8"))
+
+
+def plus_minus(mean, std, digits="0.01"):
+    """Halves up, as the other tables round."""
+    return " ± ".join(str(Decimal(str(value)).quantize(Decimal(digits), ROUND_HALF_UP)) for value in (mean, std))
+
+
+@pytest.mark.parametrize("data, title", [("fashion", "Fashion-MNIST"), ("mnist", "MNIST")])
+def test_test_errors_are_those_of_the_record(data, title):
+    rows = result(f"q3/table_{data}.json")["rows"]
+    shown = re.findall(rf"(?m)^\| {title}, (?!paper)([^|]+) \| (.+) \|$", README)
+    assert len(shown) >= 2
+    for method, cells in shown:
+        found = [plus_minus(row["error_mean"], row["error_std"]) for row in rows if row["method"] == method]
+        assert cells.split(" | ") == found, method
+    best = next(row for row in rows if row["method"] == "M1+transductive" and row["labels"] == 100)
+    assert f"{plus_minus(best['error_mean'], best['error_std'])} %" in README
+
+
+def test_distances_and_training_times_are_those_of_the_scores():
+    scores = result("q4/scores.json")
+    found = [plus_minus(scores[m]["relative_distance"]["mean"], scores[m]["relative_distance"]["std"], "0.1")
+             for m in ("dcgan", "wgan")]
+    assert f"relative Fréchet distance of {found[0]} and {found[1]}" in README
+    for model in ("dcgan", "wgan"):
+        minutes = scores[model]["training"]["seconds"] / 60
+        assert f"| `python q4_wgan/train.py --model {model}` | {minutes:.0f} minutes" in README
+    assert f"--retrain` | {result('q3/vae_fashion.json')['last_epoch']['seconds']:.0f} s" in README
+
+
+def test_times_are_those_measured():
+    for command in times.COMMANDS:
+        assert f"| `{command}` |" in README
+    if (ROOT / "results/times.json").exists():
+        for command, seconds in result("times.json")["seconds"].items():
+            assert times.row(command, seconds) in README
+
+
+def test_the_python_example_runs(tmp_path):
+    example = re.search(r"```python\n(.*?)```", README, re.DOTALL)[1]
+    assert '"vae-gan-wgan"' in example
+    words = [sys.executable, "-c", example.replace('"vae-gan-wgan"', repr(str(ROOT)))]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout == "(2, 28, 28) (2, 50)\n", done.stderr
