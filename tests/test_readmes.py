@@ -52,8 +52,8 @@ def test_every_script_in_a_readme_knows_its_options():
         for line in re.findall(rf"(?m)^.*?python ((?:{ROOMS})/\w+\.py[^\n`|#]*)", text.read_text(encoding="utf-8")):
             words = shlex.split(line.replace("'", "").replace('"', ""))
             folder = (ROOT / words[0]).parent
-            source = (ROOT / words[0]).read_text(encoding="utf-8") + (folder / "command.py").read_text(encoding="utf-8")
-            source += (folder / "files.py").read_text(encoding="utf-8") if (folder / "files.py").exists() else ""
+            files = ((ROOT / words[0]), folder / "command.py", folder / "files.py")
+            source = "".join(file.read_text(encoding="utf-8") for file in files if file.exists())
             options = [word.split("=")[0] for word in words if word.startswith("--") and word != "--"]
             folders = ("--data-dir", "--weights-dir", "--results-dir")
             unknown += [f"{text.name}: {words[0]} {o}" for o in options if f'"{o}"' not in source and o not in folders]
