@@ -111,3 +111,44 @@ def test_the_python_example_runs(tmp_path):
     words = [sys.executable, "-c", example.replace('"vae-gan-wgan"', repr(str(ROOT)))]
     done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0 and done.stdout == "(2, 28, 28) (2, 50)\n", done.stderr
+
+
+# ---- the model cards -----------------------------------------------------------------------------
+
+def test_model_cards_say_what_the_records_say():
+    text = (ROOT / "weights/README.md").read_text(encoding="utf-8")
+    for data in ("fashion", "mnist"):
+        for kind, by_count in result(f"q3/classifiers_{data}.json").items():
+            for n, found in by_count.items():
+                assert f"| `q3_{kind}_{data}_{n}.joblib` | {found['error']:.2f} |" in text
+        for name in (f"vae_{data}", f"vae_{data}_bernoulli"):
+            last = result(f"q3/{name}.json")["last_epoch"]
+            assert re.search(rf"`q3_{name}.pt` .*\| {last['epoch']} \| {last['seconds']:.0f} "
+                             rf"\| {last['validation_elbo']:.1f} \| {last['active_latents']} \|", text), name
+    scores, classifier = result("q4/scores.json"), result("q4/classifier.json")
+    for model in ("dcgan", "wgan"):
+        training, distance = scores[model]["training"], scores[model]["relative_distance"]
+        assert re.search(rf"`q4_{model}.pt` .*\| {training['iterations']:,} \| {training['seconds'] / 60:.0f} "
+                         rf"\| {plus_minus(distance['mean'], distance['std'], '0.1')} \|", text), model
+    assert f"{classifier['epochs']} epochs in {classifier['seconds']}" in text and f"{classifier['test_accuracy']:.2%}"[:-1] in text
+
+
+# ---- question 2 ----------------------------------------------------------------------------------
+
+def test_runs_of_question_2_are_counted_as_recorded_and_the_command_is_that_of_the_shown_run():
+    text = " ".join((ROOT / "theory/README.md").read_text(encoding="utf-8").split())
+    record = result("q2/gan_lab.json")
+    attempts, run = record["attempts"], record["converged"]
+    different = {json.dumps([a[k] for k in ("draw", "seed", "settings", "epoch", "seen")]): a["outcome"]
+                 for a in attempts}
+    counts = [list(different.values()).count(outcome) for outcome in ("converged", "samples match", "not converged")]
+    assert f"each of the {len(attempts)}, with settings" in text
+    assert (f"so {len(different)} are different: {counts[0]} converged, in {counts[1]} the samples match without the "
+            f"rest, and {counts[2]} did not converge") in text
+    settings = run["settings"]
+    assert (f"--draw {run['draw']} --name arc --seed {run['seed']} --epochs {run['epoch']} --stages "
+            f"{' '.join(map(str, run['shots'][:-1]))} --d-neurons {settings['d_neurons']} --g-neurons "
+            f"{settings['g_neurons']} --d-steps {settings['d_steps']} --g-learning-rate {settings['g_learning_rate']} "
+            f"--lower-rates {' '.join(map(str, settings['lower_rates']))}") in text
+    assert run["seed"] == 1 and any(a["draw"] == "smile" and a["seed"] == 0 and a["outcome"] == "converged"
+                                    for a in attempts)
