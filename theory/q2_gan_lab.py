@@ -8,7 +8,6 @@ do not rest as gan_lab_hard.png, any other as gan_lab_failed.png.
 Needed by this script alone: `pip install playwright` and a Chromium (Debian: `apt-get install chromium`;
 elsewhere `playwright install chromium`). Without internet see theory/README.md.
 """
-import argparse
 import sys
 import time
 from pathlib import Path
@@ -24,14 +23,6 @@ RATES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)  # those the page offers
 LIMITS = {"layers": (0, 5), "neurons": (1, 100), "steps": (1, 10)}  # those the page allows
 PLACES = {"converged": ("converged", "gan_lab.png"), "samples match": ("hard", "gan_lab_hard.png"),
           "not converged": ("failed", "gan_lab_failed.png")}
-
-
-def rate(text):
-    """argparse type: a learning rate of the page's list."""
-    value = number(float)(text)
-    if value not in RATES:
-        raise argparse.ArgumentTypeError(f"the page offers {', '.join(map(str, RATES))}, not {text}")
-    return value
 
 
 def parse():
@@ -57,8 +48,8 @@ def parse():
     group = parser.add_argument_group("settings of discriminator and generator (default: what the page comes with)")
     for option in ("--d-layers", "--g-layers", "--d-neurons", "--g-neurons", "--d-steps", "--g-steps"):
         group.add_argument(option, type=number(int, *LIMITS[option[4:]]))
-    group.add_argument("--d-learning-rate", type=rate)
-    group.add_argument("--g-learning-rate", type=rate)
+    group.add_argument("--d-learning-rate", type=number(float), choices=RATES)
+    group.add_argument("--g-learning-rate", type=number(float), choices=RATES)
     args = parser.parse_args()
     args.name = args.name or args.draw
     return args
