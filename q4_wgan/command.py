@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-FOLDERS = {"data": "images, in torchvision's layout", "weights": "trained models", "results": "tables, figures and records"}
+FOLDERS = {"data": "images, in torchvision's layout", "weights": "trained models", "results": "tables and figures"}
 
 
 class UserError(Exception):
