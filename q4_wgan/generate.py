@@ -129,7 +129,8 @@ def default_name(args):
         text = "_".join(str(a) if a == b else f"{a}-{b}" for a, b in ends)
         if args.label is not None:
             words += ["class", args.label, args.confidence]
-        words += ["seeds", text if len(text) < 80 else f"{seeds[0]}_and_{len(seeds) - 1}_more_{zlib.crc32(text.encode())}"]
+        many = f"{seeds[0]}_and_{len(seeds) - 1}_more_{zlib.crc32(text.encode())}"
+        words += ["seeds", text if len(text) < 80 else many]
     return "_".join(map(str, filter(lambda word: word != "", words))) + (f"_x{args.scale}" if args.scale != 4 else "")
 
 
