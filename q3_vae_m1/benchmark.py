@@ -7,12 +7,12 @@ results/q3/benchmark.json.
 """
 
 import multiprocessing
-import statistics
 import sys
 import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from statistics import median
 
 import torch
 from torch.utils.data import DataLoader, Dataset
@@ -26,6 +26,7 @@ from q3_vae_m1.m1 import M1
 EXAMPLES = """examples:
   python q3_vae_m1/benchmark.py                on an otherwise idle machine
   python q3_vae_m1/benchmark.py --rounds 5"""
+BATCH = 200  # images
 
 
 class UsualDataset(Dataset):
@@ -42,11 +43,11 @@ class UsualDataset(Dataset):
         return self.transform(self.pixels[i].view(1, 28, 28))
 
 
-def usual_epoch(data_dir, batch, device):
+def usual_epoch(data_dir, device):
     """Seconds of the second epoch of the usual loop."""
     model = M1("gaussian").to(device)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
-    loader = DataLoader(UsualDataset(images.load("fashion", data_dir).train), batch, shuffle=True, drop_last=True)
+    loader = DataLoader(UsualDataset(images.load("fashion", data_dir).train), BATCH, shuffle=True, drop_last=True)
     for _ in range(2):
         total, start = 0.0, time.perf_counter()
         for x in loader:
@@ -60,20 +61,20 @@ def usual_epoch(data_dir, batch, device):
     return time.perf_counter() - start
 
 
-def our_epoch(data_dir, batch, device):
+def our_epoch(data_dir, device):
     """Seconds of the second epoch of vae.train, by its own record."""
     data = images.load("fashion", data_dir)
     data = data._replace(validation=data.validation[:200])
-    chosen = vae.settings("fashion", epochs=2, batch_size=batch, distort=0.0)
+    options = vae.settings("fashion", epochs=2, batch_size=BATCH, distort=0.0)
+    options["precision"] = files.pick_precision("auto", device)
     with tempfile.TemporaryDirectory() as folder:
-        _, history = vae.train(chosen, data, device, Path(folder), files.pick_precision("auto", device))
+        _, history = vae.train(options, data, device, Path(folder))
     return history[1]["seconds"] - history[0]["seconds"]
 
 
 def main():
     parser = Parser(description=__doc__, epilog=EXAMPLES)
     parser.add_argument("--rounds", type=number(int, 1, 100), default=3, help="(default: 3)")
-    parser.add_argument("--batch-size", type=number(int, 1, 10_000), default=200, help="images per step (default: 200)")
     files.add_device(parser)
     add_folders(parser, "data", "results")
     o = parser.parse_args()
@@ -81,19 +82,16 @@ def main():
     check_writable(o.results_dir / "q3")
     count, rounds = len(images.load("fashion", o.data_dir).train), []
     spawn = multiprocessing.get_context("spawn")  # a process each: our allocator settings must not help the usual loop
-    workers = [ProcessPoolExecutor(1, spawn) for _ in range(2)]
+    workers = {epoch: ProcessPoolExecutor(1, spawn) for epoch in (usual_epoch, our_epoch)}
     for i in range(o.rounds + 1):  # in turns, so that a slow minute of the machine meets both; the first warms up
-        times = [worker.submit(epoch, o.data_dir, o.batch_size, device).result()
-                 for worker, epoch in zip(workers, (usual_epoch, our_epoch))]
-        print(f"{f'round {i}' if i else 'warm-up'}: usual loop {times[0]:.1f} s, ours {times[1]:.1f} s, "
-              f"ratio {times[0] / times[1]:.2f}", flush=True)
-        rounds += [times] * (i > 0)
-    ratios = [usual / ours for usual, ours in rounds]
+        usual, ours = (worker.submit(epoch, o.data_dir, device).result() for epoch, worker in workers.items())
+        print(f"{f'round {i}' if i else 'warm-up'}: usual loop {usual:.1f} s, ours {ours:.1f} s, "
+              f"ratio {usual / ours:.2f}", flush=True)
+        rounds += [(usual, ours, usual / ours)] * (i > 0)
+    usual, ours, ratios = zip(*rounds)
     result = {"torch": torch.__version__, "threads": torch.get_num_threads(), "device": str(device),
-              "batch_size": o.batch_size, "images": count, "rounds": o.rounds,
-              "usual_seconds": round(statistics.median(usual for usual, _ in rounds), 2),
-              "our_seconds": round(statistics.median(ours for _, ours in rounds), 2),
-              "ratio": round(statistics.median(ratios), 2),
+              "batch_size": BATCH, "images": count, "rounds": o.rounds, "usual_seconds": round(median(usual), 2),
+              "our_seconds": round(median(ours), 2), "ratio": round(median(ratios), 2),
               "ratio_range": [round(min(ratios), 2), round(max(ratios), 2)]}
     path = o.results_dir / "q3" / "benchmark.json"
     write(path, as_json(result))

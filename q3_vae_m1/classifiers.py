@@ -2,25 +2,22 @@
 
   svm           fitted on the N labelled images (the exercise's answer)
   transductive  fitted also on unlabelled images, whose labels the SVM and label propagation find in turns (the paper's
-                setting)
+                setting; deviation 6 of README.md)
 """
 
+import copy
 import io
-import itertools
 from dataclasses import dataclass
 
 import joblib
 import numpy as np
 import scipy.sparse
 import sklearn
-from joblib import Parallel
 from scipy.special import softmax
 from sklearn.gaussian_process import kernels
 from sklearn.metrics import confusion_matrix, euclidean_distances
 from sklearn.neighbors import kneighbors_graph
 from sklearn.svm import SVC
-from threadpoolctl import threadpool_limits
-from tqdm import tqdm
 
 from . import files
 from .command import UserError
@@ -45,23 +42,16 @@ TRANSDUCTIVE = {
     "rounds": 2,  # SVM -> graph -> SVM
     "propagated": 4000, "weight": 0.3,  # images that join the labelled ones, and their weight beside a labelled one's 1
 }
-MANY_LABELS = 600
-# With many labels the graph may only advise where classes overlap, as Fashion-MNIST's do.
-TRANSDUCTIVE_MANY = {"fashion": {"alpha": 0.9, "steps": 30, "rounds": 1, "weight": 0.1}, "mnist": {}}
-
-
-def known(dataset):
-    """The data set whose settings `dataset` takes: one of the user's own has Fashion-MNIST's."""
-    return "mnist" if dataset == "mnist" else "fashion"
+MANY_LABELS = {"alpha": 0.9, "steps": 30, "rounds": 1, "weight": 0.1}  # on Fashion-MNIST from 600 labels on
 
 
 def svm_settings(dataset, features="M1"):
-    return SVM[known(dataset), features]
+    return SVM["mnist" if dataset == "mnist" else "fashion", features]
 
 
 def transductive_settings(dataset, n, features="M1"):
-    """What fit_transductive uses for `n` labels."""
-    many = TRANSDUCTIVE_MANY[known(dataset)] if n >= MANY_LABELS else {}
+    """Of fit_transductive with `n` labels. With many, the graph may only advise where classes overlap."""
+    many = MANY_LABELS if n >= 600 and dataset != "mnist" else {}
     return {"svm": svm_settings(dataset, features)} | TRANSDUCTIVE | many
 
 
@@ -116,20 +106,8 @@ def fit_svm(features, labels, power, width, C, weights=None):
 
 
 def decisions(svm, features, batch=1000):
-    """Decision values (M, 10), as svm.decision_function gives them, in a third of its time: it computes the kernel with
-    all training points, not with the support vectors alone, and sums without matrix products."""
-    points = svm._BaseLibSVM__Xfit[svm.support_]  # where SVC keeps them for a kernel that is a function
-    classes, ends = len(svm.classes_), np.cumsum(svm.n_support_)
-    pairs = list(itertools.combinations(range(classes), 2))
-    coefficients, signs = np.zeros((len(points), len(pairs))), np.zeros((len(pairs), classes))
-    for column, (i, j) in enumerate(pairs):  # libsvm's layout of the one-against-one problems
-        for own, other, sign in ((i, j - 1, 1), (j, i, -1)):
-            rows = slice(ends[own] - svm.n_support_[own], ends[own])
-            coefficients[rows, column], signs[column, own] = svm.dual_coef_[other, rows], sign
-    values = np.concatenate([svm.kernel(features[i:i + batch].astype(float), points) @ coefficients
-                             for i in range(0, len(features), batch)]) + svm.intercept_
-    votes, confidence = (np.where(values < 0, -1, 1) @ signs + classes - 1) / 2, values @ signs
-    return votes + confidence / (3 * (np.abs(confidence) + 1))  # the sum only orders classes of equal votes
+    """Decision values (M, 10): one vote for each class beaten, and less than half a vote of confidence."""
+    return np.concatenate([svm.decision_function(features[i:i + batch]) for i in range(0, len(features), batch)])
 
 
 def predict(svm, features):
@@ -198,10 +176,20 @@ def fit_transductive(features, drawn, labels, graph, chosen):
     return fitted
 
 
-def in_parallel(tasks, jobs, title):
-    """Results of joblib's delayed calls, in order. Threads: NumPy and libsvm let go of the interpreter."""
-    with threadpool_limits(1):
-        return list(tqdm(Parallel(jobs, prefer="threads", return_as="generator")(tasks), total=len(tasks), desc=title))
+def fit(classifier, dataset, name, features, rows, labels, graph=None):
+    """The SVC of a classifier with the settings chosen for a data set and the features of that name.
+
+    classifier: of CLASSIFIERS, or "default": scikit-learn's SVC() as it comes, with gamma "scale" and C 1. features:
+    (M, d) of all training images. rows: (N,) that are labelled. labels: (M,), of which only those of `rows` are read.
+    graph: of neighbour_graph(features), which the transductive one needs.
+    """
+    if classifier == "transductive":
+        chosen = transductive_settings(dataset, len(rows), name)
+        return fit_transductive(features, rows, labels[rows], graph, chosen)
+    if classifier == "svm":
+        return fit_svm(features[rows], labels[rows], **svm_settings(dataset, name))
+    gamma = 1 / (features.shape[1] * features[rows].var(dtype=float))  # what scikit-learn calls "scale"
+    return SVC(C=1.0, kernel=Kernel(2.0, gamma**-0.5)).fit(features[rows], labels[rows])
 
 
 # ---- reports and files ---------------------------------------------------------------------------
@@ -221,36 +209,38 @@ def describe(svm):
     return f"SVM, kernel exp(-(|a - b| / {svm.kernel.scale:.2f}){power}), C = {svm.C:g}"
 
 
-def classifier_path(weights_dir, dataset, likelihood, n, classifier):
+def classifier_path(weights_dir, dataset, likelihood, labels, classifier, **_):
     """q3_svm_fashion_100.joblib and so on."""
     variant = "" if likelihood == "gaussian" else f"_{likelihood}"
-    return weights_dir / f"q3_{classifier}_{dataset}{variant}_{n}.joblib"
+    return weights_dir / f"q3_{classifier}_{dataset}{variant}_{labels}.joblib"
 
 
 def as_bytes(svm, description):
-    """The file of a classifier: a dict with the SVC, which has scikit-learn's own kernel there, and what it is."""
-    kernel, buffer = svm.kernel, io.BytesIO()
-    svm.kernel = kernel.of_sklearn()
-    content = {"svm": svm, "power": kernel.power, "scale": kernel.scale, "sklearn": sklearn.__version__, **description}
-    joblib.dump(content, buffer, compress=3)
-    svm.kernel = kernel
+    """The file of a classifier: the SVC, with scikit-learn's own kernel so that it loads without this repository."""
+    shipped, buffer = copy.copy(svm), io.BytesIO()
+    shipped.kernel = svm.kernel.of_sklearn()
+    content = {"svm": shipped, "power": svm.kernel.power, "scale": svm.kernel.scale, "sklearn": sklearn.__version__}
+    joblib.dump(content | description, buffer, compress=3)
     return buffer.getvalue()
 
 
-def load_classifier(path, expected, command):
-    """The content of a classifier's file, unpickled only after its SHA-256 is checked. Raises UserError.
+def load_classifier(weights_dir, **expected):
+    """The content of a classifier's file. Raises UserError.
 
-    expected: what its description must say (dataset, labels, classifier, likelihood, vae_sha256): a file under another
-    name is refused. Loading can run code that a stranger put into the file and its SHA-256: trust the folder first.
+    expected: what it must say of itself: dataset, likelihood, labels, classifier, vae_sha256. It is unpickled, which
+    can run code that a stranger put there: its SHA-256 is checked, but trust the folder first.
     """
-    data = files.read_shipped(path, command)
+    path = classifier_path(weights_dir, **expected)
+    remedy = ("`python q3_vae_m1/train.py --dataset {dataset} --likelihood {likelihood} --labels {labels} --classifier "
+              "{classifier}`").format(**expected)
+    data = files.read_shipped(path, remedy.strip("`"))
     try:
         content = joblib.load(io.BytesIO(data))
         wrong = [key for key, value in expected.items() if content[key] != value]
         content["svm"].kernel = Kernel(content["power"], content["scale"])
     except Exception:  # unpickling a foreign file can raise anything
-        raise UserError(f"{path}: holds no classifier of M1; make it with `{command}`") from None
+        raise UserError(f"{path}: holds no classifier of M1; make it with {remedy}") from None
     if wrong:
         what = "was fitted on another VAE" if wrong == ["vae_sha256"] else f"is of another {', '.join(wrong)}"
-        raise UserError(f"{path}: {what} than this one; make it with `{command}`")
+        raise UserError(f"{path}: {what} than this one; make it with {remedy}")
     return content

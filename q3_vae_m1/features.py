@@ -1,4 +1,7 @@
-"""Features of images: raw pixels, principal components, and M1's posterior means. None of them sees a label."""
+"""Features of images: raw pixels, principal components, and M1's posterior means. None of them sees a label.
+
+[7]: README.md's deviations from the paper.
+"""
 
 from pathlib import Path
 
@@ -7,9 +10,15 @@ import torch
 from sklearn.decomposition import PCA
 
 from .command import ROOT
-from .vae import load_vae, vae_path
+from .vae import load_vae
 
-VAES = {"M1 (Bernoulli)": "bernoulli", "M1": "gaussian"}
+VAES = {"M1 (Bernoulli)": "bernoulli", "M1": "gaussian"}  # likelihoods by the name of the features
+NAMES = ("raw pixels", "PCA-50", *VAES)
+
+
+def base(name):
+    """The features that an ablation varies: "M1" for "M1, no distortion"."""
+    return "raw pixels" if name == "binarised pixels" else name.split(",")[0]
 
 
 @torch.no_grad()
@@ -22,8 +31,8 @@ def posterior(model, images, batch=5000):
 
 
 def posterior_means(model, images):
-    """The features of M1: mu_phi(x) of uint8 images (n, 28, 28), as a float32 tensor (n, 50) on the CPU."""
-    return posterior(model, images)[0]
+    """The features of M1 [7]: mu_phi(x) of uint8 images (n, 28, 28), as float32 numpy (n, 50)."""
+    return posterior(model, images)[0].numpy()
 
 
 def raw_pixels(images):
@@ -31,20 +40,15 @@ def raw_pixels(images):
     return images.flatten(1).numpy().astype(np.float32) / 255
 
 
-def train_command(dataset, likelihood):
-    """How a user makes the VAE."""
-    return f"python q3_vae_m1/train.py --dataset {dataset} --likelihood {likelihood} --retrain"
-
-
-def feature_maps(dataset, images, weights_dir):
-    """{name: map from uint8 images (n, 28, 28) to float32 numpy features (n, d)}; PCA is of the training images."""
-    pca = PCA(50, svd_solver="covariance_eigh").fit(raw_pixels(images.train))
-    maps = {"raw pixels": raw_pixels, "PCA-50": lambda images: pca.transform(raw_pixels(images)).astype(np.float32)}
-    for name, likelihood in VAES.items():
-        path = vae_path(weights_dir, dataset, likelihood)
-        model, _ = load_vae(path, train_command(dataset, likelihood))
-        maps[name] = lambda images, model=model: posterior_means(model, images).numpy()
-    return maps
+def feature_map(name, dataset, images, weights_dir):
+    """The map from uint8 images (n, 28, 28) to float32 numpy features (n, d). PCA is of the training images."""
+    if name == "raw pixels":
+        return raw_pixels
+    if name == "PCA-50":
+        pca = PCA(50, svd_solver="covariance_eigh").fit(raw_pixels(images.train))
+        return lambda images: pca.transform(raw_pixels(images)).astype(np.float32)
+    model, _ = load_vae(weights_dir, dataset, VAES[name])
+    return lambda images: posterior_means(model, images)
 
 
 def features(images, dataset="fashion", likelihood="gaussian", weights_dir=ROOT / "weights"):
@@ -56,5 +60,4 @@ def features(images, dataset="fashion", likelihood="gaussian", weights_dir=ROOT 
     images = torch.as_tensor(images)
     if images.dtype != torch.uint8 or images.ndim != 3 or images.shape[1:] != (28, 28):
         raise ValueError(f"images must be uint8 of shape (n, 28, 28), not {images.dtype} of {tuple(images.shape)}")
-    model, _ = load_vae(vae_path(Path(weights_dir), dataset, likelihood), train_command(dataset, likelihood))
-    return posterior_means(model, images).numpy()
+    return posterior_means(load_vae(Path(weights_dir), dataset, likelihood)[0], images)

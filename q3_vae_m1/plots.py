@@ -7,6 +7,7 @@ os.environ["MPLBACKEND"] = "agg"  # a notebook's backend, inherited, would end a
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
+from matplotlib.collections import LineCollection
 from sklearn.manifold import TSNE
 from sklearn.metrics import ConfusionMatrixDisplay
 
@@ -77,7 +78,7 @@ def reconstructions(model, images, dataset):
     """Two validation images per class and what the decoder makes of their posterior means."""
     chosen = torch.cat([torch.nonzero(images.validation_labels == c)[:2, 0] for c in range(10)])
     x = images.validation[chosen[:len(chosen) // 2 * 2]]
-    rebuilt, x = decode(model, posterior_means(model, x)), x.flatten(1) / 255
+    rebuilt, x = decode(model, torch.from_numpy(posterior_means(model, x))), x.flatten(1) / 255
     return tiles([x[::2], rebuilt[::2], x[1::2], rebuilt[1::2]], f"{title(dataset)}: validation images and their "
                  "reconstructions from the posterior mean", ["image", "decoded"] * 2)
 
@@ -92,7 +93,7 @@ def samples(model, dataset):
 def latent(model, images, dataset):
     """A t-SNE map of the posterior means of validation images."""
     count = min(2000, len(images.validation))
-    places, labels = t_sne(posterior_means(model, images.validation[:count]).numpy()), images.validation_labels[:count]
+    places, labels = t_sne(posterior_means(model, images.validation[:count])), images.validation_labels[:count]
     figure, axis = plt.subplots(figsize=(WIDTH, 4.6), layout="constrained")
     for c, name in enumerate(class_names(dataset)):
         axis.scatter(*places[labels == c].T, s=5, color=COLOURS[c], label=name)
@@ -102,6 +103,32 @@ def latent(model, images, dataset):
 
 
 # ---- classifiers ---------------------------------------------------------------------------------
+
+def latent_map(places, drawn, labels, edges, decisions, dataset):
+    """The labelled images among others, and which classes the classifiers give them.
+
+    places: (n, 2), the `drawn` labelled images first; labels: (n,); edges: (m, 2) pairs of rows; decisions: {title:
+    classes (n,)}.
+    """
+    figure, axes = plt.subplots(1, 3, figsize=(13, 5), layout="constrained")
+    axes[0].add_collection(LineCollection(places[edges], colors="0.75", linewidths=0.4))
+    axes[0].scatter(*places[drawn:].T, s=2, color="0.5")
+    axes[0].set_title(f"{drawn} labelled images and the neighbour graph\nof the {len(places):,} images shown")
+    for c, name in enumerate(class_names(dataset)):
+        own = places[:drawn][labels[:drawn] == c]
+        axes[0].scatter(*own.T, s=40, color=COLOURS[c], edgecolor="black", linewidths=0.6, label=name, zorder=3)
+    axes[0].legend(loc="lower left", ncols=2, markerscale=0.8)
+    for axis, (heading, found) in zip(axes[1:], decisions.items()):
+        axis.scatter(*places.T, s=4, color=[COLOURS[c] for c in found])
+        wrong = places[found != labels]
+        axis.scatter(*wrong.T, s=22, marker="x", linewidths=0.8, color="black", label="wrong")
+        axis.set_title(heading)
+        axis.legend(loc="lower left")
+    for axis in axes:
+        axis.set(xticks=[], yticks=[])
+    figure.suptitle(f"{title(dataset)}: M1's features on a t-SNE map; colours are classes")
+    return png(figure)
+
 
 def confusion(reports, dataset):
     """Confusion matrices in % of the true class, a row per classifier. reports: {classifier: {label count: report}}."""
@@ -128,15 +155,14 @@ def confusion(reports, dataset):
 def table(tables, paper):
     """Test error against the number of labels, a panel per data set.
 
-    tables: {data set: content of table_DATASET.json}. paper: {method: {label count: error in %}}, drawn beside MNIST.
+    tables: {data set: rows of table_DATASET.json}. paper: {method: {label count: error in %}}, drawn beside MNIST.
     """
     figure, axes = plt.subplots(1, len(tables), figsize=(WIDTH, 3.6), squeeze=False, layout="constrained")
-    for axis, (dataset, content) in zip(axes[0], tables.items()):
-        rows = content["rows"]
+    for axis, (dataset, rows) in zip(axes[0], tables.items()):
         for i, method in enumerate(dict.fromkeys(row["method"] for row in rows)):
             own = [row for row in rows if row["method"] == method]
-            axis.errorbar([r["labels"] for r in own], [r["error_mean"] for r in own], [r["error_std"] for r in own],
-                          marker="o", ms=3, capsize=2, color=COLOURS[i % 10], label=method)
+            labels, means, deviations = zip(*((r["labels"], r["error_mean"], r["error_std"] or 0) for r in own))
+            axis.errorbar(labels, means, deviations, marker="o", ms=3, capsize=2, color=COLOURS[i], label=method)
         for style, (method, errors) in zip(("--", ":", "-."), paper.items() if dataset == "mnist" else ()):
             axis.plot(list(errors), list(errors.values()), style, color="0.35", label=f"{method} (Kingma et al.)")
         counts = sorted({row["labels"] for row in rows})
@@ -146,5 +172,5 @@ def table(tables, paper):
         axis.set_xticks(counts, map(str, counts))
         axis.set_yticks(*zip(*[(t, str(t)) for t in (1, 2, 3, 5, 7, 10, 15, 20, 25, 30, 40, 50) if low <= t <= high]))
         axis.grid(alpha=0.3)
-        axis.legend(fontsize=6, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2)
+        axis.legend(fontsize=6, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2, handlelength=3)
     return png(figure)

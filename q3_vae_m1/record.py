@@ -5,7 +5,7 @@ that ships), classifier, seed of the draw, and the test errors in % by label cou
 killed run goes on from it, several processes may work on it at once, and more --draws or --vae-seeds are more lines.
 
 Classifiers: the SVM and the transductive one with the settings of classifiers.py, and "default": scikit-learn's SVC()
-as it comes (RBF kernel, gamma "scale", C 1), the only one that no validation label has touched. Takes hours.
+as it comes (RBF kernel, gamma "scale", C 1), which no validation label has touched. Takes hours.
 """
 
 import contextlib
@@ -21,10 +21,9 @@ from tqdm import tqdm
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the repository, wherever the script is started
 from q3_vae_m1 import classifiers, command, files, vae
 from q3_vae_m1 import images as data
-from q3_vae_m1.features import VAES, feature_maps, posterior, raw_pixels, train_command
+from q3_vae_m1.features import NAMES, VAES, base, feature_map, posterior, raw_pixels
 
 ALL = (*classifiers.CLASSIFIERS, "default")
-CONTROLS = ("raw pixels", "PCA-50", "M1 (Bernoulli)", "M1")
 ABLATIONS = {  # of the features: what changes of the VAE's settings
     "M1 (Bernoulli), small KL weight": {},  # the Gaussian model's: see settings_of
     "M1, KL weight 1": {"kl_weight": 1.0},
@@ -41,7 +40,7 @@ EXAMPLES = """examples:
 
 def units(datasets, vae_seeds, ablation_seeds):
     """(data set, features, seed of the VAE, classifiers) in the order of work: what ships, more seeds, ablations."""
-    for dataset, features in itertools.product(datasets, CONTROLS):
+    for dataset, features in itertools.product(datasets, NAMES):
         yield dataset, features, 0 if features in VAES else None, ALL
     for seed, dataset, features in itertools.product(range(1, vae_seeds), datasets, ("M1", "M1 (Bernoulli)")):
         yield dataset, features, seed, ALL
@@ -57,8 +56,8 @@ def missing(record, unit, draws):
     """[(classifier, draw)] of a unit that have no line."""
     names = ("dataset", "features", "vae_seed", "classifier", "draw")
     done = {tuple(line.get(name) for name in names) for line in files.read_lines(record)}
-    dataset, features, seed, fits = unit
-    return [(fit, draw) for fit in fits for draw in range(draws) if (dataset, features, seed, fit, draw) not in done]
+    *named, fits = unit
+    return [(fit, draw) for fit in fits for draw in range(draws) if (*named, fit, draw) not in done]
 
 
 def settings_of(dataset, features, seed):
@@ -66,70 +65,53 @@ def settings_of(dataset, features, seed):
     changes = dict(ABLATIONS.get(features, {}))
     if features == "M1 (Bernoulli), small KL weight":
         changes["kl_weight"] = vae.settings(dataset)["kl_weight"]
-    return vae.settings(dataset, "bernoulli" if "Bernoulli" in features else "gaussian", vae_seed=seed, **changes)
+    return vae.settings(dataset, VAES[base(features)], vae_seed=seed, **changes)
 
 
-def obtain_vae(unit, images, folder, o, device):
+def obtain_vae(dataset, features, seed, images, folder, o, device):
     """The model of a unit: the one that ships, or one trained in `folder` and kept there."""
-    dataset, features, seed, _ = unit
     chosen = settings_of(dataset, features, seed)
-    ships = seed == 0 and features not in ABLATIONS
-    path = vae.vae_path(o.weights_dir if ships else folder, dataset, chosen["likelihood"])
-    if not ships and not path.exists():
-        options, checkpoint = folder / "options.json", folder / "checkpoint.pt"
-        resume = checkpoint.exists()
-        precision = command.read_json(options)["precision"] if resume else o.precision
-        command.write(options, command.as_json(chosen | {"precision": precision}))
-        model, history = vae.train(chosen, images, device, folder, precision, resume)
-        description = {"dataset": dataset, "settings": chosen, "precision": precision, "history": history[-1]}
-        files.ship(folder, {path.name: vae.as_bytes(model, description)})
-        checkpoint.unlink()
-    return vae.load_vae(path, train_command(dataset, chosen["likelihood"]), device)[0]
+    likelihood = chosen["likelihood"]
+    if seed == 0 and features not in ABLATIONS:
+        folder = o.weights_dir
+    elif not (path := vae.vae_path(folder, dataset, likelihood)).exists():
+        options = vae.interrupted(folder) or chosen | {"precision": o.precision}
+        model, history = vae.train(options, images, device, folder)
+        files.ship(folder, {path.name: vae.as_bytes(model, options, history)})
+        (folder / "checkpoint.pt").unlink()
+    return vae.load_vae(folder, dataset, likelihood, device)[0]
 
 
-def features_of(unit, images, folder, o, device):
+def features_of(dataset, features, seed, images, folder, o, device):
     """float32 features of the training and of the test images, numpy (n, d) each."""
-    dataset, features, seed, _ = unit
     random, both = torch.Generator().manual_seed(0), (images.train, images.test)
     if features == "binarised pixels":
         return [torch.bernoulli(torch.from_numpy(raw_pixels(x)), generator=random).numpy() for x in both]
     if seed is None:
-        transform = feature_maps(dataset, images, o.weights_dir)[features]
+        transform = feature_map(features, dataset, images, o.weights_dir)
         return [transform(x) for x in both]
-    model = obtain_vae(unit, images, folder, o, device)
+    model = obtain_vae(dataset, features, seed, images, folder, o, device)
     posteriors = [posterior(model, x) for x in both]
     if features in SAMPLES:
         return [torch.normal(mean, deviation, generator=random).numpy() for mean, deviation in posteriors]
     return [mean.numpy() for mean, _ in posteriors]
 
 
-def fit(classifier, dataset, features, train, rows, labels, graph):
-    """The SVC of one classifier, on the labelled `rows` of the training images' features."""
-    base = "raw pixels" if features == "binarised pixels" else features.split(",")[0]  # whose kernel it takes
-    if classifier == "default":
-        gamma = 1 / (train.shape[1] * train[rows].var(dtype=float))  # what scikit-learn calls "scale"
-        return classifiers.SVC(C=1.0, kernel=classifiers.Kernel(2.0, gamma**-0.5)).fit(train[rows], labels)
-    if classifier == "svm":
-        return classifiers.fit_svm(train[rows], labels, **classifiers.svm_settings(dataset, base))
-    chosen = classifiers.transductive_settings(dataset, len(rows), base)
-    return classifiers.fit_transductive(train, rows, labels, graph, chosen)
-
-
 def work(unit, wanted, images, folder, o, device, record):
     """Add the lines of `wanted`, [(classifier, draw)] of a unit."""
     dataset, features, seed, _ = unit
-    train, test = features_of(unit, images, folder, o, device)
+    train, test = features_of(dataset, features, seed, images, folder, o, device)
     graph = classifiers.neighbour_graph(train) if any(c == "transductive" for c, _ in wanted) else None
     labels, truth = images.train_labels.numpy(), images.test_labels.numpy()
-    named = {"dataset": dataset, "features": features, "vae_seed": seed}
     for classifier, draw in tqdm(wanted, desc=f"{dataset}, {features}, VAE {seed}", unit="draw"):
         began, errors = time.perf_counter(), {}
         for n in classifiers.COUNTS:
             rows = classifiers.labelled_draw(images.train_labels, n, draw)
-            svm = fit(classifier, dataset, features, train, rows, labels[rows], graph)
+            svm = classifiers.fit(classifier, dataset, base(features), train, rows, labels, graph)
             errors[str(n)] = round(100 * float((classifiers.predict(svm, test) != truth).mean()), 4)
-        files.append_line(record, named | {"classifier": classifier, "draw": draw, "errors": errors,
-                                           "seconds": round(time.perf_counter() - began, 1)})
+        files.append_line(record, {
+            "dataset": dataset, "features": features, "vae_seed": seed, "classifier": classifier, "draw": draw,
+            "errors": errors, "seconds": round(time.perf_counter() - began, 1)})
 
 
 def main():
@@ -141,29 +123,29 @@ def main():
     add("--ablation-seeds", type=command.number(int, 0, 100), default=3, help="of each ablation (default: 3)")
     add("--precision", choices=("float32", "bfloat16"), default="bfloat16",
         help="of the trainings' matrix products (default: bfloat16, as in those that ship)")
-    add("--threads", type=command.number(int, 1, 256), default=1, help="of this process (default: 1)")
     files.add_device(parser)
     command.add_folders(parser, "data", "weights", "results")
     o = parser.parse_args()
-    record, device, loaded, elsewhere = o.results_dir / "q3" / "errors.jsonl", files.pick_device(o.device), {}, 0
+    record, device, elsewhere = o.results_dir / "q3" / "errors.jsonl", files.pick_device(o.device), 0
     command.check_writable(record.parent)
-    torch.set_num_threads(o.threads)
-    with threadpool_limits(o.threads):
-        for unit in units(o.dataset, o.vae_seeds, o.ablation_seeds):
-            dataset, features, seed, _ = unit
-            words = "".join(c if c.isalnum() else "_" for c in f"{dataset} {features} {seed}".lower())
-            folder = o.results_dir / "runs" / f"q3_{words}"
-            if not missing(record, unit, o.draws):
+    torch.set_num_threads(1)
+    loaded = {}
+    for unit in units(o.dataset, o.vae_seeds, o.ablation_seeds):
+        dataset, features, seed, _ = unit
+        words = "".join(c if c.isalnum() else "_" for c in f"{dataset} {features} {seed}".lower())
+        folder = o.results_dir / "runs" / f"q3_{words}"
+        if not missing(record, unit, o.draws):
+            continue
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(threadpool_limits(1))
+            try:
+                stack.enter_context(files.locked(folder / "work", busy="another process works on it"))
+            except command.UserError:
+                elsewhere += 1
                 continue
-            with contextlib.ExitStack() as stack:
-                try:
-                    stack.enter_context(files.locked(folder / "work", busy="another process works on it"))
-                except command.UserError:
-                    elsewhere += 1
-                    continue
-                if dataset not in loaded:
-                    loaded[dataset] = data.load(dataset, o.data_dir)
-                work(unit, missing(record, unit, o.draws), loaded[dataset], folder, o, device, record)
+            if dataset not in loaded:
+                loaded[dataset] = data.load(dataset, o.data_dir)
+            work(unit, missing(record, unit, o.draws), loaded[dataset], folder, o, device, record)
     print(f"{elsewhere} units are left to other processes" if elsewhere else f"complete: {record}; now table.py")
 
 

@@ -1,20 +1,20 @@
 """The tables of question 3, from the record that record.py fills: mean test errors in %, how they vary, differences.
 
-Writes results/q3/table_DATASET.json, differences.json (paired, with 95 % intervals: intervals.py) and table.png, and
-prints the tables of README.md and EXPERIMENTS.md. Takes seconds. A method's row has the trainings of its VAE that have
-all draws so far: `trainings` says how many.
+Writes results/q3/table_DATASET.json, differences.json (paired, with 95 % intervals: intervals.py) and table.png, prints
+all tables in Markdown, and puts them into README.md and EXPERIMENTS.md in place of those with the same header (not with
+another --results-dir). Takes seconds. A row has the trainings of its VAE that have all draws so far.
 """
 
 import sys
-from decimal import ROUND_HALF_UP, Decimal
 from pathlib import Path
 
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the repository, wherever the script is started
-from q3_vae_m1 import classifiers, files, images, intervals, plots
+from q3_vae_m1 import classifiers, files, intervals, markdown, plots
 from q3_vae_m1.classifiers import COUNTS
-from q3_vae_m1.command import Parser, UserError, add_folders, as_json, check_writable, name, read_json, run_main, write
+from q3_vae_m1.command import ROOT, Parser, UserError, add_folders, as_json, check_writable, run_main, write
+from q3_vae_m1.features import NAMES, base
 
 # Table 1 of Kingma et al. 2014: test error in % on MNIST, mean and standard deviation where given.
 PAPER = {
@@ -24,19 +24,15 @@ PAPER = {
 }
 PAPER_STD = {"AtlasRBF": [0.95, None, 0.12, None], "M1+TSVM": [0.25, 0.049, 0.07, 0.04], "M2": [1.71, 0.13, 0.56, 0.63],
              "M1+M2": [0.14, 0.05, 0.02, 0.04]}
-SHOWN = ("M1+TSVM", "M2", "M1+M2")  # of the paper's rows, in the picture
-NAMES = {"svm": "SVM", "transductive": "transductive", "default": "default SVM"}  # of classifiers, after "features+"
-MAIN = ("raw pixels+SVM", "PCA-50+SVM", "M1 (Bernoulli)+SVM", "M1+SVM", "raw pixels+transductive",
-        "PCA-50+transductive", "M1 (Bernoulli)+transductive", "M1+transductive", "raw pixels+default SVM",
-        "PCA-50+default SVM", "M1 (Bernoulli)+default SVM", "M1+default SVM")
-PICTURE = ("raw pixels+SVM", "M1 (Bernoulli)+SVM", "M1+SVM", "M1 (Bernoulli)+transductive", "M1+transductive")
-PAIRS = [(f"{a}+{fit}", f"{b}+{fit}") for fit in NAMES.values() for a, b in (
-    ("M1", "raw pixels"), ("M1", "PCA-50"), ("M1 (Bernoulli)", "raw pixels"), ("M1 (Bernoulli)", "PCA-50"),
-    ("M1", "M1 (Bernoulli)"))]
-PAIRS += [("M1+transductive", "M1+SVM"), ("M1 (Bernoulli)+transductive", "M1 (Bernoulli)+SVM")]
+FITS = {"svm": "SVM", "transductive": "transductive", "default": "default SVM"}  # of the record, after "features+"
+MAIN = [f"{features}+{fit}" for fit in FITS.values() for features in NAMES]  # the others are ablations
+PICTURE = {"": ("raw pixels+SVM", "M1 (Bernoulli)+SVM", "M1+SVM", "M1 (Bernoulli)+transductive", "M1+transductive"),
+           "paper": ("M1+TSVM", "M2", "M1+M2")}
+PAIRS = [(f"{a}+{fit}", f"{b}+{fit}") for fit in ("SVM", "transductive") for a, b in (
+    ("M1", "raw pixels"), ("M1", "PCA-50"), ("M1 (Bernoulli)", "raw pixels"), ("M1", "M1 (Bernoulli)"))]
+PAIRS += [("M1+transductive", "M1+SVM"), ("M1+default SVM", "raw pixels+default SVM")]
 EXAMPLES = """examples:
-  python q3_vae_m1/table.py
-  python q3_vae_m1/table.py --dataset mnist"""
+  python q3_vae_m1/table.py"""
 
 
 def methods(lines, dataset):
@@ -44,60 +40,33 @@ def methods(lines, dataset):
     found = {}
     for line in lines:
         if line["dataset"] == dataset:
-            method = f"{line['features']}+{NAMES[line['classifier']]}"
+            method = f"{line['features']}+{FITS[line['classifier']]}"
             found.setdefault(method, {}).setdefault(line["vae_seed"], {})[line["draw"]] = line["errors"]
     draws = max((max(by_draw) + 1 for by_seed in found.values() for by_draw in by_seed.values()), default=0)
-    order = [method for method in MAIN if method in found] + sorted(found.keys() - set(MAIN))
-    complete = {method: {seed: by_draw for seed, by_draw in found[method].items() if len(by_draw) == draws}
-                for method in order}
-    return {method: {n: {seed: np.array([by_draw[i][str(n)] for i in range(draws)]) for seed, by_draw in seeds.items()}
-                     for n in COUNTS} for method, seeds in complete.items() if seeds}
-
-
-def two_digits(value):
-    """Halves up, as the report rounds."""
-    return str(Decimal(str(value)).quantize(Decimal("0.01"), ROUND_HALF_UP))
-
-
-def markdown(rows, paper=False):
-    """A table in Markdown: mean ± standard deviation over draws (and over trainings). rows: of table_DATASET.json."""
-    lines = ["| test error % | trainings | " + " | ".join(map(str, COUNTS)) + " |", "|---" * (len(COUNTS) + 2) + "|"]
-    for method in dict.fromkeys(row["method"] for row in rows):
-        own = [row for row in rows if row["method"] == method]
-        cells = [f"{two_digits(row['error_mean'])} ± {two_digits(row['error_std'])}"
-                 + ("" if row["training_std"] is None else f" ({two_digits(row['training_std'])})") for row in own]
-        lines.append(f"| {method} | {own[0]['trainings'] or '–'} | " + " | ".join(cells) + " |")
-    for method, values in PAPER.items() if paper else ():
-        stds = PAPER_STD.get(method, [None] * 4)
-        cells = ["–" if v is None else f"{v:g}" if s is None else f"{v:g} ± {s:g}" for v, s in zip(values, stds)]
-        lines.append(f"| paper: {method} |  | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
-
-
-def differences_markdown(entries, dataset):
-    """Paired differences of one data set in Markdown: points of test error and the 95 % interval."""
-    own = [entry for entry in entries if entry["dataset"] == dataset]
-    lines = ["| difference in points | " + " | ".join(map(str, COUNTS)) + " |", "|---" * (len(COUNTS) + 1) + "|"]
-    for a, b in dict.fromkeys((entry["a"], entry["b"]) for entry in own):
-        cells = [f"{e['difference']:+.2f} [{e['low']:+.2f}, {e['high']:+.2f}]" for e in own
-                 if (e["a"], e["b"]) == (a, b)]
-        lines.append(f"| {a} − {b} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+    complete = {}
+    for method in [*(m for m in MAIN if m in found), *sorted(found.keys() - set(MAIN))]:
+        seeds = {seed: by_draw for seed, by_draw in found[method].items() if len(by_draw) == draws}
+        if seeds:
+            complete[method] = {n: {seed: np.array([by_draw[i][str(n)] for i in range(draws)])
+                                    for seed, by_draw in seeds.items()} for n in COUNTS}
+    return complete
 
 
 def table(dataset, found):
-    """What table_DATASET.json holds. rows: the methods; ablations: what differs from them in one thing."""
+    """What table_DATASET.json holds. rows: the methods; ablations: what differs from one of them in one thing."""
     rows = []
     for method, by_count in found.items():
         for n, by_seed in by_count.items():
             errors = np.array(list(by_seed.values()))
-            over_draws, over_trainings = intervals.deviations(errors)
-            rows.append({"method": method, "labels": n, "error_mean": rounded(errors.mean()),
-                         "error_std": rounded(over_draws), "training_std": rounded(over_trainings),
-                         "draws": errors.shape[1], "trainings": 0 if None in by_seed else len(by_seed),
+            over_draws, over_trainings = (None if sd is None else round(sd, 4) for sd in intervals.deviations(errors))
+            rows.append({"method": method, "labels": n, "error_mean": round(float(errors.mean()), 4),
+                         "error_std": over_draws, "training_std": over_trainings, "draws": errors.shape[1],
+                         "trainings": 0 if None in by_seed else len(by_seed),
                          "errors": {str(seed): e.tolist() for seed, e in by_seed.items()}})
-    settings = {features: s for (of, features), s in classifiers.SVM.items() if of == classifiers.known(dataset)}
-    content = {"dataset": dataset, "svm": settings, "rows": [row for row in rows if row["method"] in MAIN],
+    content = {"dataset": dataset, "draws": max(row["draws"] for row in rows),
+               "trainings": max(row["trainings"] for row in rows),
+               "svm": {features: classifiers.svm_settings(dataset, features) for features in NAMES},
+               "rows": [row for row in rows if row["method"] in MAIN],
                "ablations": [row for row in rows if row["method"] not in MAIN]}
     if dataset == "mnist":
         content["paper"] = [{"method": m, "labels": n, "error_mean": v, "error_std": s} for m, values in PAPER.items()
@@ -105,15 +74,10 @@ def table(dataset, found):
     return content
 
 
-def rounded(value):
-    return None if value is None else round(float(value), 4)
-
-
 def differences(dataset, found):
-    """Entries of differences.json: a - b in points of test error. Ablations are against what they change."""
-    pairs = PAIRS + [(method, reference) for method in found if method not in MAIN
-                     for reference in [method.replace(method.split("+")[0], "raw pixels" if "pixels" in method
-                                                      else method.split(",")[0])]]
+    """Entries of differences.json: a - b in points of test error. An ablation is compared with what it varies."""
+    pairs = PAIRS + [(f"{features}+{fit}", f"{base(features)}+{fit}")
+                     for features, fit in (method.split("+") for method in found if method not in MAIN)]
     entries = []
     for (a, b), n in ((pair, n) for pair in pairs if set(pair) <= found.keys() for n in COUNTS):
         d = intervals.paired(found[a][n], found[b][n])
@@ -126,31 +90,28 @@ def differences(dataset, found):
 
 def main():
     parser = Parser(description=__doc__, epilog=EXAMPLES)
-    parser.add_argument("--dataset", type=name, nargs="+", default=["fashion", "mnist"], help="(default: both)")
     add_folders(parser, "results")
     o = parser.parse_args()
     folder = o.results_dir / "q3"
     check_writable(folder)
     lines = files.read_lines(folder / "errors.jsonl")
-    entries = []
-    for dataset in o.dataset:
-        found = methods(lines, dataset)
-        if not found:
-            raise UserError(f"{folder / 'errors.jsonl'}: nothing on {dataset}; `python q3_vae_m1/record.py` fills it")
-        content = table(dataset, found)
-        entries += (own := differences(dataset, found))
+    found = {dataset: methods(lines, dataset) for dataset in dict.fromkeys(line["dataset"] for line in lines)}
+    if not any(found.values()):
+        raise UserError(f"{folder / 'errors.jsonl'}: nothing there yet; `python q3_vae_m1/record.py` fills it")
+    contents = {dataset: table(dataset, own) for dataset, own in found.items() if own}
+    for dataset, content in contents.items():
         write(folder / f"table_{dataset}.json", as_json(content))
-        print(f"\n{images.title(dataset)}\n\n{markdown(content['rows'], dataset == 'mnist')}\n\n"
-              f"{markdown(content['ablations'])}\n\n{differences_markdown(own, dataset)}")
-    path = folder / "differences.json"
-    others = [e for e in read_json(path, list) if e["dataset"] not in o.dataset] if path.exists() else []
-    write(path, as_json(others + entries))
-    tables = {d: read_json(path) for d in dict.fromkeys(("fashion", "mnist", *o.dataset))
-              if (path := folder / f"table_{d}.json").is_file()}
-    for content in tables.values():
-        content["rows"] = [row for row in content["rows"] if row["method"] in PICTURE]
-    paper = {m: {n: v for n, v in zip(COUNTS, PAPER[m]) if v is not None} for m in SHOWN}
-    write(folder / "table.png", plots.table(tables, paper))
+    entries = [entry for dataset in contents for entry in differences(dataset, found[dataset])]
+    write(folder / "differences.json", as_json(entries))
+    shown = {dataset: [row for row in content["rows"] if row["method"] in PICTURE[""]]
+             for dataset, content in contents.items()}
+    paper = {m: {n: v for n, v in zip(COUNTS, PAPER[m]) if v is not None} for m in PICTURE["paper"]}
+    write(folder / "table.png", plots.table(shown, paper))
+    tables = [table for dataset in contents for table in markdown.tables(folder, dataset)]
+    print("\n".join(tables))
+    for text in ("README.md", "EXPERIMENTS.md") if o.results_dir.resolve() == ROOT / "results" else ():
+        path = ROOT / "q3_vae_m1" / text
+        write(path, markdown.with_tables(path.read_text(encoding="utf-8"), tables))
     print(f"saved {folder / 'table.png'}")
 
 

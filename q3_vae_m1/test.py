@@ -9,7 +9,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the repository, wherever the script is started
 from q3_vae_m1 import classifiers, files, images, m1, plots, vae
 from q3_vae_m1.command import Parser, add_folders, check_writable, name, number, path, run_main, write
-from q3_vae_m1.features import posterior_means, train_command
+from q3_vae_m1.features import posterior_means
 
 EXAMPLES = """examples:
   python q3_vae_m1/test.py --labels 100
@@ -33,18 +33,12 @@ def main():
     if o.out:
         check_writable(o.out.parent)
 
-    model, trained = vae.load_vae(vae.vae_path(o.weights_dir, o.dataset, o.likelihood),
-                                  train_command(o.dataset, o.likelihood), device)
-    fitted = {}
-    for n in sorted(set(o.labels)):
-        expected = {"dataset": o.dataset, "labels": n, "classifier": o.classifier, "likelihood": o.likelihood,
-                    "vae_sha256": trained["sha256"]}
-        command = (f"python q3_vae_m1/train.py --dataset {o.dataset} --likelihood {o.likelihood} --labels {n} "
-                   f"--classifier {o.classifier}")
-        where = classifiers.classifier_path(o.weights_dir, o.dataset, o.likelihood, n, o.classifier)
-        fitted[n] = classifiers.load_classifier(where, expected, command)["svm"]
+    model, trained = vae.load_vae(o.weights_dir, o.dataset, o.likelihood, device)
+    fitted = {n: classifiers.load_classifier(o.weights_dir, dataset=o.dataset, likelihood=o.likelihood, labels=n,
+                                             classifier=o.classifier, vae_sha256=trained["sha256"])["svm"]
+              for n in sorted(set(o.labels))}
     data = images.load(o.dataset, o.data_dir)
-    features, reports = posterior_means(model, data.test).numpy(), {}
+    features, reports = posterior_means(model, data.test), {}
     for n, svm in fitted.items():
         reports[n] = classifiers.report(svm, features, data.test_labels.numpy())
         print(f"{images.title(o.dataset)}, {n} labels, {classifiers.describe(svm)}: test error "

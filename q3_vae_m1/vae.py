@@ -1,10 +1,11 @@
-"""Training M1's VAE: Algorithm 1 of Kingma et al. 2014, its log, its checkpoint, and the file that it ships in."""
+"""Algorithm 1 of Kingma et al. 2014, the training of M1's VAE, and the file that it ships in.
+
+[2] and so on: README.md's deviations from the paper.
+"""
 
 import contextlib
-import csv
 import ctypes
 import hashlib
-import io
 import math
 import time
 
@@ -13,10 +14,10 @@ import torch.nn.functional as F
 from tqdm import tqdm
 
 from . import files
-from .command import UserError, read, write
+from .command import UserError, as_json, read, read_json, write
 from .m1 import M1
 
-# Chosen on the validation images (EXPERIMENTS.md). The Bernoulli model keeps to the paper.
+# Chosen on the validation images (EXPERIMENTS.md). The Bernoulli model has the paper's weight.
 DEFAULTS = {
     ("fashion", "gaussian"): {"epochs": 60, "kl_weight": 0.02, "distort": 0.2},
     ("mnist", "gaussian"): {"epochs": 100, "kl_weight": 0.1, "distort": 1.0},
@@ -26,14 +27,107 @@ DEFAULTS = {
 
 
 def settings(dataset, likelihood="gaussian", **changes):
-    """All that decides which VAE comes out, the machine aside: a dict of the settings with `changes`.
+    """All that decides which VAE comes out, the machine aside. A data set of the user's own has Fashion-MNIST's.
 
-    epochs; batch_size (images); learning_rate (its peak); kl_weight, after `warmup` epochs; distort; vae_seed.
-    A data set of the user's own has Fashion-MNIST's.
+    epochs; batch_size in images; learning_rate at its peak [4]; kl_weight, after `warmup` epochs [2]; distort [3].
     """
     chosen = {"dataset": dataset, "likelihood": likelihood, "epochs": 60, "batch_size": 200, "learning_rate": 1e-3,
               "kl_weight": 1.0, "warmup": 5, "distort": 0.0, "vae_seed": 0}
-    return chosen | DEFAULTS[dataset if dataset == "mnist" else "fashion", likelihood] | changes
+    return chosen | DEFAULTS["mnist" if dataset == "mnist" else "fashion", likelihood] | changes
+
+
+def train(options, images, device, folder):
+    """Algorithm 1 on the training images. Returns (model, history: a row per epoch).
+
+    options: `settings` and "precision". images: of images.load. folder: gets options.json and, after every epoch,
+    metrics.csv and checkpoint.pt. Where it has a checkpoint, training goes on from there, to the same bits.
+    """
+    chosen = {key: value for key, value in options.items() if key != "precision"}
+    checkpoint = folder / "checkpoint.pt"
+    state = files.from_torch(read(checkpoint), checkpoint) if checkpoint.exists() else {}
+    if state and state.get("settings") != chosen:
+        raise UserError(f"{checkpoint}: not a checkpoint of this training")
+    write(folder / "options.json", as_json(options))
+    keep_freed_memory()
+    pixels, validation = (x.flatten(1).to(device) for x in (images.train, images.validation))
+    batch = min(chosen["batch_size"], len(pixels))
+    steps = len(pixels) // batch  # of an epoch
+
+    torch.manual_seed(chosen["vae_seed"])
+    model = M1(chosen["likelihood"]).to(device)
+    random = torch.Generator(device).manual_seed(chosen["vae_seed"])
+    optimizer, schedule = adam(model, chosen["learning_rate"], chosen["epochs"] * steps)
+    autocast = torch.autocast(device.type, torch.bfloat16, enabled=options["precision"] == "bfloat16")  # [5]
+    history, parts = state.get("history", []), {"model": model, "optimizer": optimizer, "schedule": schedule}
+    if state:
+        random.set_state(state["random"])
+        for name, part in parts.items():
+            part.load_state_dict(state[name])
+
+    done = len(history) * steps
+    with tqdm(total=chosen["epochs"] * steps, initial=done, unit="step", desc=f"VAE {chosen['dataset']}") as progress:
+        while len(history) < chosen["epochs"]:
+            began, sums = time.perf_counter(), torch.zeros(2, device=device)
+            order = torch.randperm(len(pixels), device=device, generator=random)
+            for rows in order[:steps * batch].split(batch):
+                # Algorithm 1: X^M, a minibatch of the images
+                x = network_input(pixels[rows], model, random)
+                seen = distorted(x, chosen["distort"], random) if chosen["distort"] else x  # [3]
+                # epsilon ~ N(0, I), from which z = mu + sigma * epsilon
+                noise = torch.randn(batch, model.sizes["latent"], device=device, generator=random)
+                # J = -ELBO, summed over the minibatch; the KL term has a weight [2] that rises from 0
+                with autocast:
+                    likelihood, kl = model.elbo(x, seen, noise)
+                done += 1
+                weight = chosen["kl_weight"] * min(1, done / max(1, chosen["warmup"] * steps))
+                loss = (weight * kl - likelihood).mean()
+                # g_theta, g_phi = gradients of J; theta, phi updated with them
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                schedule.step()
+                sums += torch.stack([likelihood.detach().mean(), kl.detach().mean()])
+                progress.update()
+            means = (sums / steps).tolist()
+            if not all(map(math.isfinite, means)):
+                raise UserError(f"training diverged in epoch {len(history) + 1} (the ELBO is not finite): nothing was "
+                                "shipped; try a lower --learning-rate")
+            seconds = (history[-1]["seconds"] if history else 0) + time.perf_counter() - began
+            with autocast:
+                history.append(epoch_row(len(history) + 1, *means, model, validation) | {"seconds": round(seconds, 2)})
+            progress.set_postfix_str(f"ELBO {history[-1]['elbo']:.1f} nats")
+            lines = [history[0], *(["" if value is None else value for value in row.values()] for row in history)]
+            write(folder / "metrics.csv", "".join(",".join(map(str, line)) + "\n" for line in lines))
+            state = {name: part.state_dict() for name, part in parts.items()}
+            state |= {"random": random.get_state(), "history": history, "settings": chosen}
+            write(checkpoint, files.as_torch(state))
+    return model.eval(), history
+
+
+def interrupted(folder):
+    """The options of the training that was interrupted in `folder`; None where there is none. Raises UserError."""
+    if not (folder / "checkpoint.pt").exists():
+        return None
+    options = read_json(folder / "options.json")
+    if options.keys() != settings("fashion").keys() | {"precision"}:
+        raise UserError(f"{folder / 'options.json'}: damaged, not the options of a training")
+    return options
+
+
+def adam(model, rate, total):
+    """Adam, and its rate: 500 steps of warm-up, then a cosine down to 0 at step `total` [4]."""
+    scalar = [value for name, value in model.named_parameters() if name == "log_variance"]
+    rest = [value for name, value in model.named_parameters() if name != "log_variance"]
+    groups = [{"params": rest}] + [{"params": scalar, "lr": 10 * rate}] * bool(scalar)  # one scalar has far to go
+    optimizer = torch.optim.Adam(groups, lr=rate, fused=rest[0].device.type != "mps")
+    return optimizer, torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda i: min(1, (i + 1) / 500) * 0.5 * (1 + math.cos(math.pi * i / total)))
+
+
+def network_input(pixels, model, random):
+    """uint8 (B, 784) -> float32 in [0, 1], for the Bernoulli likelihood binarised at random."""
+    x = pixels.float() / 255
+    return torch.bernoulli(x, generator=random) if model.likelihood == "bernoulli" else x
 
 
 def distorted(x, strength, random):
@@ -59,124 +153,17 @@ def keep_freed_memory():
         libc.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD
 
 
-class Training:
-    """Model, optimizer and randomness of one training; `epoch` is one pass of Algorithm 1 over the images."""
-
-    PARTS = ("model", "optimizer", "schedule")  # of a checkpoint
-
-    def __init__(self, chosen, pixels, validation, device, precision):
-        self.settings, self.device = chosen, device
-        self.pixels, self.validation = (x.flatten(1).to(device) for x in (pixels, validation))
-        torch.manual_seed(chosen["vae_seed"])
-        self.model = M1(chosen["likelihood"]).to(device)
-        self.random = torch.Generator(device).manual_seed(chosen["vae_seed"])
-        rate = chosen["learning_rate"]
-        scalar = [v for n, v in self.model.named_parameters() if n == "log_variance"]
-        rest = [v for n, v in self.model.named_parameters() if n != "log_variance"]
-        groups = [{"params": rest}] + [{"params": scalar, "lr": 10 * rate}] * bool(scalar)  # one scalar moves far
-        self.optimizer = torch.optim.Adam(groups, lr=rate, fused=device.type != "mps")
-        self.batch = min(chosen["batch_size"], len(pixels))
-        self.steps = len(pixels) // self.batch
-        total = chosen["epochs"] * self.steps
-        self.schedule = torch.optim.lr_scheduler.LambdaLR(
-            self.optimizer, lambda i: min(1, (i + 1) / 500) * 0.5 * (1 + math.cos(math.pi * i / total)))
-        self.autocast = torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
-        self.history = []
-
-    def images(self, u, random):
-        """uint8 (B, 784) -> float32 in [0, 1], for the Bernoulli likelihood binarised at random."""
-        x = u.float() / 255
-        return torch.bernoulli(x, generator=random) if self.settings["likelihood"] == "bernoulli" else x
-
-    def epoch(self, progress):
-        """One pass over the images, and the ELBO on the validation images, which is logged and never used."""
-        began, done = time.perf_counter(), len(self.history)
-        order = torch.randperm(len(self.pixels), device=self.device, generator=self.random)
-        sums = torch.zeros(2, device=self.device)
-        for step in range(self.steps):
-            # Algorithm 1: x_i, a minibatch of the unlabelled images
-            rows = order[step * self.batch:(step + 1) * self.batch]
-            x = self.images(self.pixels[rows], self.random)
-            seen = distorted(x, self.settings["distort"], self.random) if self.settings["distort"] else x
-            # z_i ~ q_phi(z_i | x_i)
-            noise = torch.randn(len(x), self.model.sizes["latent"], device=self.device, generator=self.random)
-            with self.autocast:
-                likelihood, kl = self.model.elbo(x, seen, noise)
-            # J = sum J(x_i); the KL term has its weight [2], which rises from 0
-            part = (done * self.steps + step + 1) / max(1, self.settings["warmup"] * self.steps)
-            loss = (self.settings["kl_weight"] * min(1, part) * kl - likelihood).mean()
-            # (g_theta, g_phi) = gradients of J; theta, phi updated with them
-            self.optimizer.zero_grad()
-            loss.backward()
-            self.optimizer.step()
-            self.schedule.step()
-            sums += torch.stack([likelihood.detach().mean(), kl.detach().mean()])
-            progress.update()
-        seconds = (self.history[-1]["seconds"] if self.history else 0) + time.perf_counter() - began
-        self.history.append(self.row(*(sums / self.steps).tolist(), seconds))
-        progress.set_postfix_str(f"ELBO {self.history[-1]['elbo']:.1f} nats")
-
-    @torch.no_grad()
-    def row(self, likelihood, kl, seconds):
-        """What is logged of an epoch; nats per image."""
-        if not math.isfinite(likelihood - kl):
-            raise UserError(f"training diverged in epoch {len(self.history) + 1} (the ELBO is not finite): nothing was "
-                            "shipped; try a lower --learning-rate")
-        fixed = torch.Generator(self.device).manual_seed(1)
-        x = self.images(self.validation, fixed)
-        noise = torch.randn(len(x), self.model.sizes["latent"], device=self.device, generator=fixed)
-        with self.autocast:
-            outside = torch.stack(self.model.elbo(x, x, noise)).mean(1).tolist()
-            active = int((self.model.posterior(x)[0].std(0) > 0.1).sum())
-        gaussian = self.settings["likelihood"] == "gaussian"
-        return {"epoch": len(self.history) + 1, "elbo": likelihood - kl, "log_likelihood": likelihood, "kl": kl,
-                "validation_elbo": outside[0] - outside[1],
-                "sigma_x": math.exp(0.5 * self.model.log_variance.item()) if gaussian else None,
-                "active_latents": active, "seconds": round(seconds, 2)}
-
-    def state(self):
-        return {**{part: getattr(self, part).state_dict() for part in self.PARTS}, "random": self.random.get_state(),
-                "history": self.history, "settings": self.settings}
-
-    def restore(self, state, path):
-        """Go on from a checkpoint. Raises UserError where it is of another training."""
-        try:
-            if state["settings"] != self.settings:
-                raise KeyError("settings")
-            for part in self.PARTS:
-                getattr(self, part).load_state_dict(state[part])
-            self.random.set_state(state["random"].cpu())
-            self.history = list(state["history"])
-        except (KeyError, RuntimeError, TypeError, ValueError, AttributeError):
-            raise UserError(f"{path}: not a checkpoint of this training; --retrain starts anew") from None
-
-
-def train(chosen, images, device, folder, precision="float32", resume=False):
-    """Algorithm 1 on the training images. Returns (model, history: a row per epoch).
-
-    chosen: of `settings`. images: of images.load. folder: where metrics.csv and checkpoint.pt are written after every
-    epoch; with `resume` it goes on from there, to the same bits.
-    """
-    keep_freed_memory()
-    training = Training(chosen, images.train, images.validation, device, precision)
-    checkpoint = folder / "checkpoint.pt"
-    if resume:
-        training.restore(files.from_torch(read(checkpoint), checkpoint), checkpoint)
-    total, done = chosen["epochs"] * training.steps, len(training.history) * training.steps
-    with tqdm(total=total, initial=done, unit="step", desc=f"VAE {chosen['dataset']}", smoothing=0.05) as progress:
-        while len(training.history) < chosen["epochs"]:
-            training.epoch(progress)
-            write(folder / "metrics.csv", as_csv(training.history))
-            write(checkpoint, files.as_torch(training.state()))
-    return training.model.eval(), training.history
-
-
-def as_csv(rows):
-    text = io.StringIO()
-    writer = csv.DictWriter(text, rows[0], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
+@torch.no_grad()
+def epoch_row(epoch, likelihood, kl, model, validation):
+    """What is logged of an epoch, in nats per image. The validation images' ELBO is never used."""
+    fixed = torch.Generator(validation.device).manual_seed(1)
+    x = network_input(validation, model, fixed)
+    noise = torch.randn(len(x), model.sizes["latent"], device=x.device, generator=fixed)
+    outside, outside_kl = (term.mean().item() for term in model.elbo(x, x, noise))
+    sigma_x = math.exp(0.5 * model.log_variance.item()) if model.likelihood == "gaussian" else None
+    return {"epoch": epoch, "elbo": likelihood - kl, "log_likelihood": likelihood, "kl": kl,
+            "validation_elbo": outside - outside_kl, "sigma_x": sigma_x,
+            "active_latents": int((model.posterior(x)[0].std(0) > 0.1).sum())}
 
 
 # ---- the file that ships -------------------------------------------------------------------------
@@ -185,28 +172,29 @@ def vae_path(weights_dir, dataset, likelihood="gaussian"):
     return weights_dir / f"q3_vae_{dataset}{'' if likelihood == 'gaussian' else '_' + likelihood}.pt"
 
 
-def as_bytes(model, description):
-    """The file of a VAE: its weights as float16 (classifiers are fitted on what is read back) and a plain dict."""
+def as_bytes(model, options, history):
+    """The file of a VAE: its weights as float16 [5], and a plain dict of what it is."""
     parameters = {name: value.detach().cpu().half() for name, value in model.state_dict().items()}
-    content = {"model": "M1", "likelihood": model.likelihood, "sizes": model.sizes, "parameters": parameters}
-    return files.as_torch(content | description)
+    chosen = {key: value for key, value in options.items() if key != "precision"}
+    return files.as_torch({
+        "model": "M1", "likelihood": model.likelihood, "sizes": model.sizes, "parameters": parameters,
+        "dataset": chosen["dataset"], "settings": chosen, "precision": options["precision"], "commit": files.commit(),
+        "history": history[-1]})
 
 
-def load_vae(path, command, device=torch.device("cpu")):
-    """(network, rebuilt from the file alone, and the file's description with its "sha256"). Raises UserError.
-
-    command: how a user makes the file.
-    """
-    data = files.read_shipped(path, command)
+def load_vae(weights_dir, dataset, likelihood="gaussian", device=torch.device("cpu")):
+    """(network, what its file says of it, with the file's "sha256"). Raises UserError."""
+    path = vae_path(weights_dir, dataset, likelihood)
+    remedy = f"python q3_vae_m1/train.py --dataset {dataset} --likelihood {likelihood} --retrain"
+    data = files.read_shipped(path, remedy)
     content = files.from_torch(data, path)
     try:
         model = M1(content["likelihood"], **content["sizes"])
         parameters = {name: value.float() for name, value in content.pop("parameters").items()}
-        chosen = content["settings"]
-        named = vae_path(path.parent, chosen["dataset"], chosen["likelihood"]).name
+        named = vae_path(weights_dir, content["settings"]["dataset"], content["settings"]["likelihood"]).name
     except (KeyError, TypeError, AttributeError, RuntimeError):
-        raise UserError(f"{path}: holds no weights of M1; make it with `{command}`") from None
-    if content.get("model") != "M1" or named != path.name:
-        raise UserError(f"{path}: holds what should be named {named}; restore it, or make it with `{command}`")
+        raise UserError(f"{path}: holds no weights of M1; make it with `{remedy}`") from None
+    if named != path.name:
+        raise UserError(f"{path}: holds what should be named {named}; restore it, or make it with `{remedy}`")
     files.load_state(model, parameters, path)
     return model.to(device).eval(), content | {"sha256": hashlib.sha256(data).hexdigest()}

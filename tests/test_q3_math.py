@@ -137,11 +137,3 @@ def test_the_kernel_of_a_file_is_the_same_function(power):
     x = np.random.default_rng(0).normal(size=(30, 5))
     kernel = classifiers.Kernel(power, 1.3)
     assert np.allclose(kernel(x, x[:7]), kernel.of_sklearn()(x, x[:7]), atol=1e-6)
-
-
-@pytest.mark.parametrize("classes", [3, 10])
-def test_decision_values_are_those_of_scikit_learn(classes):
-    random = np.random.default_rng(0)
-    x, y = random.normal(size=(120, 4)), np.arange(120) % classes
-    svm = classifiers.fit_svm(x, y, 1.0, 1.0, 10.0)
-    assert np.allclose(classifiers.decisions(svm, x), svm.decision_function(x), atol=1e-6)

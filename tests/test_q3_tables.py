@@ -10,7 +10,7 @@ from helpers import KILLED, ROOT, die, make_dataset, one_line, run_script
 from scipy import stats
 
 sys.path.insert(0, str(ROOT))
-from q3_vae_m1 import intervals, record, table  # noqa: E402  (after the path)
+from q3_vae_m1 import classifiers, intervals, markdown, record, table  # noqa: E402  (after the path)
 
 # ---- intervals -----------------------------------------------------------------------------------
 
@@ -128,27 +128,121 @@ def test_the_same_settings_train_the_vae_that_ships():
 
 @pytest.mark.parametrize("dataset", ["toy", "mnist"])
 def test_tables_from_a_record(tmp_path, dataset):
-    """Errors known in closed form: seed + draw / 10 + 1 for M1, 5 for raw pixels."""
+    """Errors known in closed form: seed + draw / 10 + 1 for M1, 5 for raw pixels, a point more without distortion."""
     path = tmp_path / "q3/errors.jsonl"
     path.parent.mkdir()
     lines = [{"dataset": dataset, "features": features, "vae_seed": seed, "classifier": "svm", "draw": draw,
               "errors": {str(n): value for n in table.COUNTS}}
-             for draw in range(3) for features, seed, value in (("raw pixels", None, 5.0), ("M1", 0, 1 + draw / 10),
-                                                                ("M1", 1, 2 + draw / 10), ("M1", 2, 9.0))]
+             for draw in range(3) for features, seed, value in (
+                 ("raw pixels", None, 5.0), ("M1", 0, 1 + draw / 10), ("M1", 1, 2 + draw / 10),
+                 ("M1, no distortion", 1, 3 + draw / 10), ("M1", 2, 9.0))]
     path.write_text("".join(json.dumps(line) + "\n" for line in lines[:-1]), encoding="utf-8")  # seed 2 lacks a draw
-    done = run_script("q3_vae_m1/table.py", "--dataset", dataset, "--results-dir", tmp_path)
+    texts = [(ROOT / "q3_vae_m1" / name).read_bytes() for name in ("README.md", "EXPERIMENTS.md")]
+    done = run_script("q3_vae_m1/table.py", "--results-dir", tmp_path)
     assert done.returncode == 0, done.stderr
-    rows = json.loads((tmp_path / f"q3/table_{dataset}.json").read_text(encoding="utf-8"))["rows"]
-    m1 = next(row for row in rows if row["method"] == "M1+SVM" and row["labels"] == 600)
+    assert texts == [(ROOT / "q3_vae_m1" / name).read_bytes() for name in ("README.md", "EXPERIMENTS.md")]
+    content = json.loads((tmp_path / f"q3/table_{dataset}.json").read_text(encoding="utf-8"))
+    assert (content["draws"], content["trainings"]) == (3, 2)
+    m1 = next(row for row in content["rows"] if row["method"] == "M1+SVM" and row["labels"] == 600)
     assert (m1["error_mean"], m1["error_std"], m1["training_std"]) == (1.6, 0.1, 0.7071)
     assert (m1["trainings"], m1["draws"]) == (2, 3)
+    assert {row["method"] for row in content["ablations"]} == {"M1, no distortion+SVM"}
     assert "| M1+SVM | 2 | 1.60 ± 0.10 (0.71) |" in done.stdout
-    assert "| raw pixels+SVM | – | 5.00 ± 0.00 |" in done.stdout
-    [entry] = [e for e in json.loads((tmp_path / "q3/differences.json").read_text()) if e["labels"] == 100]
-    assert (entry["a"], entry["b"], entry["difference"], entry["n"]) == ("M1+SVM", "raw pixels+SVM", -3.4, 3)
-    assert entry["low"] < -3.4 < entry["high"]
+    assert "| raw pixels+SVM |  | 5.00 ± 0.00 |" in done.stdout
+    assert ("| paper: M1+TSVM |  | 11.82 ± 0.25 |" in done.stdout) == (dataset == "mnist")
+    entries = json.loads((tmp_path / "q3/differences.json").read_text(encoding="utf-8"))
+    first, second = (entry for entry in entries if entry["labels"] == 100)
+    assert (first["a"], first["b"], first["difference"], first["n"]) == ("M1+SVM", "raw pixels+SVM", -3.4, 3)
+    assert first["low"] < -3.4 < first["high"]
+    assert (second["a"], second["b"], second["trainings"]) == ("M1, no distortion+SVM", "M1+SVM", 1)
+    assert second["difference"] == second["low"] == second["high"] == 1
     assert (tmp_path / "q3/table.png").stat().st_size > 10_000
+
+
+def test_a_table_takes_the_place_of_the_one_with_its_header():
+    old, new = markdown.table(["a"], [["x", 1, 2, 3, 4]]), markdown.table(["a"], [["y", 5, 6, 7, 8], ["z", 5, 6, 7, 8]])
+    other = markdown.table(["b"], [["x", 1, 2, 3, 4]])
+    assert markdown.with_tables(f"one\n\n{old}\n{other}\ntwo\n", [new]) == f"one\n\n{new}\n{other}\ntwo\n"
 
 
 def test_no_record_is_one_line(tmp_path):
     one_line(run_script("q3_vae_m1/table.py", "--results-dir", tmp_path), "errors.jsonl", "record.py")
+
+
+# ---- what is said in the texts -------------------------------------------------------------------
+
+README, EXPERIMENTS = ((ROOT / "q3_vae_m1" / name).read_text(encoding="utf-8") for name in ("README.md", "EXPERIMENTS.md"))
+SETS = {"fashion": "Fashion-MNIST", "mnist": "MNIST"}
+
+
+def result(name):
+    return json.loads((ROOT / f"results/q3/{name}.json").read_text(encoding="utf-8"))
+
+
+def mean(dataset, method, n):
+    rows = result(f"table_{dataset}")
+    return next(r for r in rows["rows"] + rows.get("paper", []) if (r["method"], r["labels"]) == (method, n))
+
+
+@pytest.mark.parametrize("dataset", SETS)
+def test_tables_in_the_texts_are_those_of_the_results(dataset):
+    made = markdown.tables(ROOT / "results/q3", dataset)
+    assert len(made) >= 4 and all(table in README or table in EXPERIMENTS for table in made)
+
+
+@pytest.mark.parametrize("dataset", SETS)
+def test_table_is_that_of_the_record(dataset):
+    """But for rounding of another machine or version: a propagated label may go over to the other side of a tie."""
+    lines = [json.loads(line) for line in (ROOT / "results/q3/errors.jsonl").read_text(encoding="utf-8").splitlines()]
+    found = table.methods([line for line in lines if line["dataset"] == dataset], dataset)
+    for row in result(f"table_{dataset}")["rows"]:
+        for seed, errors in row["errors"].items():
+            recorded = found[row["method"]][row["labels"]][None if seed == "None" else int(seed)]
+            assert np.abs(recorded - errors).max() < 0.06, (row["method"], row["labels"], seed)
+        values = np.array(list(row["errors"].values()))
+        assert row["error_mean"] == pytest.approx(values.mean(), abs=1e-4)
+        assert row["error_std"] == pytest.approx(np.sqrt(values.var(1, ddof=1).mean()), abs=1e-4)
+
+
+def test_errors_in_sentences():
+    def cell(dataset, method):
+        row = mean(dataset, method, 100)
+        return f"{markdown.two_digits(row['error_mean'])} ± {markdown.two_digits(row['error_std'])} %"
+    text = " ".join(README.split())
+    assert f"is {cell('fashion', 'M1+SVM')} on Fashion-MNIST and {cell('mnist', 'M1+SVM')} on MNIST" in text
+    assert f"it is {cell('fashion', 'raw pixels+SVM')} and {cell('mnist', 'raw pixels+SVM')}" in text
+    assert f"test error {result('classifiers_fashion')['svm']['100']['error']:.2f} %`" in text
+    for dataset, title in SETS.items():
+        assert f"{result(f'vae_{dataset}')['last_epoch']['seconds']:.0f} s on {title}" in text
+
+
+def test_comparisons_in_sentences_hold_with_their_intervals():
+    def sign(dataset, a, b, n):
+        """-1 or 1 where a's error is lower or higher than b's, 0 where the interval has both."""
+        [e] = [e for e in result("differences") if (e["dataset"], e["a"], e["b"], e["labels"]) == (dataset, a, b, n)]
+        return (e["low"] > 0) - (e["high"] < 0)
+    for n in classifiers.COUNTS:
+        for dataset in SETS:
+            assert sign(dataset, "M1+SVM", "raw pixels+SVM", n) == -1
+        for ours in ("M1+SVM", "M1 (Bernoulli)+transductive"):
+            assert mean("mnist", ours, n)["error_mean"] < mean("mnist", "M1+TSVM", n)["error_mean"]
+    bernoulli = [sign("fashion", "M1 (Bernoulli)+SVM", "raw pixels+SVM", n) for n in classifiers.COUNTS]
+    assert bernoulli == [0, 1, 1, 1]
+    bernoulli = [sign("fashion", "M1 (Bernoulli)+transductive", "raw pixels+transductive", n) for n in classifiers.COUNTS]
+    assert bernoulli == [-1, 0, 1, 1]
+    assert mean("mnist", "M1 (Bernoulli)+SVM", 100)["error_mean"] > mean("mnist", "M1+TSVM", 100)["error_mean"]
+
+
+@pytest.mark.parametrize("dataset", SETS)
+def test_settings_in_use_are_those_that_the_search_found(dataset):
+    chosen = result(f"kernel_search_{dataset}")["chosen"]
+    assert chosen == {features: classifiers.svm_settings(dataset, features) for features in chosen} and len(chosen) == 4
+
+
+def test_speed_and_worse_draws_are_those_of_the_records():
+    text, speed = " ".join(EXPERIMENTS.split()), result("benchmark")
+    assert f"One epoch takes {speed['our_seconds']} s, where the usual loop takes {speed['usual_seconds']} s" in text
+    assert f"ratio is {speed['ratio']}" in text and f"torch {speed['torch']}" in text
+    worse = [a - b for n in classifiers.COUNTS for a, b in zip(mean("fashion", "M1+transductive", n)["errors"]["0"],
+                                                               mean("fashion", "M1+SVM", n)["errors"]["0"]) if a > b]
+    assert f"SVM on {len(worse)} of the 40 label draws of Fashion-MNIST, by at most {max(worse):.2f} points" in text
