@@ -20,7 +20,7 @@ from torchvision.transforms import Compose, Lambda, ToPILImage, ToTensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the repository, wherever the script is started
 from q3_vae_m1 import files, images, vae
-from q3_vae_m1.command import Parser, add_folders, as_json, check_writable, number, run_main, write
+from q3_vae_m1.command import Parser, add_folders, as_json, check_writable, positive, run_main, write
 from q3_vae_m1.m1 import M1
 
 EXAMPLES = """examples:
@@ -74,7 +74,7 @@ def our_epoch(data_dir, device):
 
 def main():
     parser = Parser(description=__doc__, epilog=EXAMPLES)
-    parser.add_argument("--rounds", type=number(int, 1, 100), default=3, help="(default: 3)")
+    parser.add_argument("--rounds", type=positive, default=3, help="(default: 3)")
     files.add_device(parser)
     add_folders(parser, "data", "results")
     o = parser.parse_args()

@@ -16,29 +16,22 @@ def paired(a, b):
 
 
 def interval(d, level=0.95):
-    """(mean, low, high) of d (T trainings, D draws).
+    """(mean, low, high) of d (T trainings, D > 1 draws).
 
-    T = 1: the paired t interval, over draws alone. Else the variance of the mean is that of the two-way layout without
-    replication, (MS_t + MS_j - MS_e) / (T D), at least that of either factor alone, with Satterthwaite's degrees of
-    freedom. D = 1 gives no interval over draws: NaN.
+    The variance of the mean is that of the two-way layout without replication, (MS_t + MS_j - MS_e) / (T D), at least
+    that of either factor alone, with Satterthwaite's degrees of freedom. With T = 1 that is the paired t interval.
     """
     trainings, draws = d.shape
-    mean, nan = float(d.mean()), float("nan")
-    if draws < 2:
-        return mean, nan, nan
-    by_draw = trainings * d.mean(0).var(ddof=1)
-    if trainings == 1:
-        variance, freedom = by_draw, draws - 1
-    else:
-        by_training = draws * d.mean(1).var(ddof=1)
-        rest = d - d.mean(0) - d.mean(1)[:, None] + mean
-        residual = (rest**2).sum() / ((trainings - 1) * (draws - 1))
-        parts = ((by_training, trainings - 1), (by_draw, draws - 1), (residual, (trainings - 1) * (draws - 1)))
-        variance = max(by_training + by_draw - residual, by_training, by_draw)
-        freedom = variance**2 / max(sum(ms**2 / df for ms, df in parts), 1e-300)
-        freedom = min(max(freedom, 1.0), trainings * draws - 1)
+    mean = d.mean()
+    squares = {"draws": trainings * (d.mean(0) - mean)**2, "trainings": draws * (d.mean(1) - mean)**2,
+               "rest": (d - d.mean(0) - d.mean(1)[:, None] + mean)**2}
+    freedoms = {"draws": draws - 1, "trainings": trainings - 1, "rest": (trainings - 1) * (draws - 1)}
+    ms = {name: squares[name].sum() / max(1, freedom) for name, freedom in freedoms.items()}
+    variance = max(ms["trainings"] + ms["draws"] - ms["rest"], ms["trainings"], ms["draws"])
+    parts = sum(ms[name]**2 / max(1, freedom) for name, freedom in freedoms.items())
+    freedom = np.clip(variance**2 / max(parts, 1e-300), 1, d.size - 1)
     half = student.ppf((1 + level) / 2, freedom) * np.sqrt(variance / d.size)
-    return mean, float(mean - half), float(mean + half)
+    return float(mean), float(mean - half), float(mean + half)
 
 
 def deviations(errors):

@@ -28,10 +28,8 @@ def png(figure):
 
 
 def t_sne(features):
-    """(n, 2): the t-SNE map of features (n, 50); about ten seconds for n = 2,000. Up to 100 points: their first two."""
-    if len(features) <= 100:
-        return features[:, :2]
-    return TSNE(2, init="pca", random_state=0, n_jobs=-1).fit_transform(features)
+    """(n, 2): the t-SNE map of features (n, 50); about ten seconds for n = 2,000."""
+    return TSNE(2, perplexity=min(30, len(features) / 4), init="pca", random_state=0, n_jobs=-1).fit_transform(features)
 
 
 # ---- the VAE -------------------------------------------------------------------------------------
@@ -50,7 +48,7 @@ def loss(settings, history):
     right.set(xlabel="epoch", ylabel="KL(q(z|x) || p(z)) [nats per image]")
     for axis in (left, right):
         axis.grid(alpha=0.3)
-    figure.suptitle(f"M1 on {title(settings['dataset'])}: {settings['likelihood']} likelihood, "
+    figure.suptitle(f"M1 on {title(settings['dataset'])}: {settings['likelihood'].title()} likelihood, "
                     f"KL weight {settings['kl_weight']:g}")
     return png(figure)
 
@@ -68,12 +66,12 @@ def tiles(rows, heading, labels=None):
     return png(figure)
 
 
+@torch.no_grad()
 def decode(model, z):
     """The mean of p(x|z) for z (n, 50): (n, 784) in [0, 1]."""
     return torch.sigmoid(model.decode(z.to(next(model.parameters()).device))).cpu()
 
 
-@torch.no_grad()
 def reconstructions(model, images, dataset):
     """Two validation images per class and what the decoder makes of their posterior means."""
     chosen = torch.cat([torch.nonzero(images.validation_labels == c)[:2, 0] for c in range(10)])
@@ -83,11 +81,11 @@ def reconstructions(model, images, dataset):
                  "reconstructions from the posterior mean", ["image", "decoded"] * 2)
 
 
-@torch.no_grad()
 def samples(model, dataset):
     """80 decoded samples of the prior."""
     z = torch.randn(80, model.sizes["latent"], generator=torch.Generator().manual_seed(0))
-    return tiles(decode(model, z).split(16), f"{title(dataset)}: 80 decoded samples of the prior N(0, I)")
+    heading = f"{title(dataset)}, {model.likelihood.title()} likelihood: 80 decoded samples of the prior N(0, I)"
+    return tiles(decode(model, z).split(16), heading)
 
 
 def latent(model, images, dataset):

@@ -118,8 +118,8 @@ def main():
     parser = command.Parser(description=__doc__, epilog=EXAMPLES)
     add = parser.add_argument
     add("--dataset", type=command.name, nargs="+", default=["fashion", "mnist"], help="(default: fashion mnist)")
-    add("--draws", type=command.number(int, 1, 1000), default=10, help="of the labels, seeds 0, 1, ... (default: 10)")
-    add("--vae-seeds", type=command.number(int, 1, 100), default=5, help="trainings of each VAE (default: 5)")
+    add("--draws", type=command.positive, default=10, help="of the labels, seeds 0, 1, ... (default: 10)")
+    add("--vae-seeds", type=command.positive, default=5, help="trainings of each VAE (default: 5)")
     add("--ablation-seeds", type=command.number(int, 0, 100), default=3, help="of each ablation (default: 3)")
     add("--precision", choices=("float32", "bfloat16"), default="bfloat16",
         help="of the trainings' matrix products (default: bfloat16, as in those that ship)")
@@ -131,13 +131,12 @@ def main():
     torch.set_num_threads(1)
     loaded = {}
     for unit in units(o.dataset, o.vae_seeds, o.ablation_seeds):
+        if not missing(record, unit, o.draws):
+            continue
         dataset, features, seed, _ = unit
         words = "".join(c if c.isalnum() else "_" for c in f"{dataset} {features} {seed}".lower())
         folder = o.results_dir / "runs" / f"q3_{words}"
-        if not missing(record, unit, o.draws):
-            continue
         with contextlib.ExitStack() as stack:
-            stack.enter_context(threadpool_limits(1))
             try:
                 stack.enter_context(files.locked(folder / "work", busy="another process works on it"))
             except command.UserError:
@@ -145,6 +144,7 @@ def main():
                 continue
             if dataset not in loaded:
                 loaded[dataset] = data.load(dataset, o.data_dir)
+            stack.enter_context(threadpool_limits(1))
             work(unit, missing(record, unit, o.draws), loaded[dataset], folder, o, device, record)
     print(f"{elsewhere} units are left to other processes" if elsewhere else f"complete: {record}; now table.py")
 

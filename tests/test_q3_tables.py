@@ -116,6 +116,23 @@ def test_a_complete_record_is_left_alone(filled):
     assert (whole / "results/q3/errors.jsonl").read_bytes() == before
 
 
+@pytest.mark.parametrize("what, rows", [("kernel", 4 * 20), ("transductive", 8), ("graph", 3), ("vae", 7)])
+def test_searches(filled, tmp_path, what, rows):
+    """Their file has a row for every setting, whose errors are those of validation images."""
+    start, _ = filled
+    words = ("--dataset", "toy", "--draws", "1", "--epochs", "1", "--jobs", "1", "--data-dir", start / "data",
+             "--weights-dir", start / "weights", "--results-dir", tmp_path)
+    done = run_script("q3_vae_m1/tune.py", what, *words, prepare=(shrink,))
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / f"q3/{what}_search_toy.json").read_text(encoding="utf-8"))
+    assert len(found["rows"]) == rows and found["validation_images"] == 100
+    for row in found["rows"]:
+        assert [*row["errors"]] == ["20", "50"] and row["errors"]["50"] < 80
+        assert row["score"] == pytest.approx(np.sqrt(np.prod([*row["errors"].values()])), abs=0.01)
+    if what == "kernel":
+        assert [*found["chosen"]["M1"]] == ["power", "width", "C"]
+
+
 def test_the_same_settings_train_the_vae_that_ships():
     units = list(record.units(["mnist"], 5, 3))
     assert len(set(units)) == len(units) and units[0] == ("mnist", "raw pixels", None, record.ALL)
