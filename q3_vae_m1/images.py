@@ -1,14 +1,9 @@
-"""Images of 28x28 pixels in ten classes, as uint8 tensors in memory: Fashion-MNIST, MNIST, or a set of the user's own.
+"""Images of 28x28 pixels in ten classes, as uint8 tensors: Fashion-MNIST, MNIST, or a set of the user's own.
 
-They are looked for in this order:
-  1. --data-dir in torchvision's layout: FashionMNIST/raw, MNIST/raw, or NAME/raw for --dataset NAME, each with four idx
-     files, plain or .gz;
-  2. the operating system's copy (Debian's and Ubuntu's package dataset-fashion-mnist);
-  3. torchvision's download;
-  4. Debian's archive: `apt-get download` and `dpkg-deb -x`, which need no root.
-The SHA-256 of the two known sets is checked. A file that is there is never written over.
-
-The same bytes stand in q3_vae_m1/ and q4_wgan/ (a test compares them), so that each folder is complete in itself.
+The first of these that is there: --data-dir in torchvision's layout (FashionMNIST/raw, MNIST/raw, or NAME/raw for
+--dataset NAME, each with four idx files, plain or .gz); the copy of Debian's package dataset-fashion-mnist;
+torchvision's download; that package from Debian's archive, which needs no root. The SHA-256 of the two known sets is
+checked. A file that is there is never written over. The same bytes stand in q3_vae_m1/ and q4_wgan/.
 """
 
 import gzip
@@ -68,20 +63,18 @@ def load(dataset, data_dir):
     contents = read_folder(folder, dataset)
     if contents is None and dataset == "fashion":
         contents = read_folder(SYSTEM_COPY, dataset)
-    if contents is None:
-        contents = fetch(dataset, folder)
-    pixels, labels, test, test_labels = contents
+    pixels, labels, test, test_labels = contents or fetch(dataset, folder)
+    if len(pixels) < 6:
+        raise UserError(f"{folder}: {len(pixels)} training images are too few")
     split = len(pixels) - len(pixels) // 6
-    if split == len(pixels):
-        raise UserError(f"{folder}: {split} training images are too few")
     return Images(pixels[:split], labels[:split], pixels[split:], labels[split:], test, test_labels)
 
 
 def read_folder(folder, dataset):
     """The tensors of FILES in `folder`, or None where one is absent. Raises UserError for a file that is not right."""
-    found = [next((p for p in (folder / name, folder / f"{name}.gz") if p.is_file()), None) for name in FILES]
     contents = []
-    for path, digest in zip(found, SHA256.get(dataset, (None,) * 4)):
+    for name, digest in zip(FILES, SHA256.get(dataset, (None,) * 4)):
+        path = next((p for p in (folder / name, folder / f"{name}.gz") if p.is_file()), None)
         if path is None:
             continue
         data = read(path)
@@ -94,11 +87,11 @@ def read_folder(folder, dataset):
             raise UserError(f"{path}: not the published file of {title(dataset)}, its SHA-256 differs; move it away to "
                             "fetch that one, or put a set of your own into another folder (--dataset NAME)")
         contents.append(parse(data, path))
-    if None in found:  # only now: a user's own file is not mixed with fetched ones
+    if len(contents) < 4:  # only now: a user's own file is not mixed with fetched ones
         return None
-    for images, labels, path in zip(contents[::2], contents[1::2], found[1::2]):
+    for images, labels, name in zip(contents[::2], contents[1::2], FILES[1::2]):
         if len(images) != len(labels):
-            raise UserError(f"{path}: {len(labels)} labels for {len(images)} images")
+            raise UserError(f"{folder / name}: {len(labels)} labels for {len(images)} images")
     return contents
 
 
@@ -121,11 +114,10 @@ def parse(data, path):
 
 def fetch(dataset, folder):
     """The tensors of a published set from the network, kept in `folder` where that can be written."""
-    ways = {"torchvision's download": from_torchvision, f"Debian's package {PACKAGE}": from_debian}
-    if dataset != "fashion":
-        del ways[f"Debian's package {PACKAGE}"]  # which holds Fashion-MNIST alone
-    reasons = []
-    for way, get in ways.items() if dataset in FOLDERS else ():
+    ways = (("torchvision's download", from_torchvision), (f"Debian's package {PACKAGE}", from_debian))
+    hint = f", or install the Debian/Ubuntu package {PACKAGE}" if dataset == "fashion" else ""
+    reasons = [f"no images of {title(dataset)}: put {', '.join(FILES)} (plain or .gz) into {folder}{hint}"]
+    for way, get in ways[:{"fashion": 2, "mnist": 1}.get(dataset, 0)]:
         print(f"{title(dataset)} is not in {folder}: trying {way}", flush=True)
         with tempfile.TemporaryDirectory() as scratch:
             try:
@@ -137,22 +129,14 @@ def fetch(dataset, folder):
                 reason = (getattr(error, "stderr", None) or b"").decode(errors="replace") or str(error)
                 reasons.append(f"{way} failed ({' '.join(reason.split()) or type(error).__name__})")
                 continue
-            keep(source, folder)
-            return contents
-    hint = f", or install the Debian/Ubuntu package {PACKAGE}" if dataset == "fashion" else ""
-    missing = f"no images of {title(dataset)}: put {', '.join(FILES)} (plain or .gz) into {folder}{hint}"
-    raise UserError("; ".join([missing, *reasons]))
-
-
-def keep(source, folder):
-    """Copy what was fetched, but for files that are there already. A read-only folder is no error."""
-    for path in source.iterdir():
-        if path.name.removesuffix(".gz") in FILES and not (folder / path.name).exists():
             try:
-                write(folder / path.name, path.read_bytes())
-            except UserError as error:
+                for path in source.iterdir():
+                    if path.name.removesuffix(".gz") in FILES and not (folder / path.name).exists():
+                        write(folder / path.name, path.read_bytes())
+            except UserError as error:  # a read-only folder
                 print(f"the images are not kept: {error}", flush=True)
-                return
+            return contents
+    raise UserError("; ".join(reasons))
 
 
 def from_torchvision(dataset, scratch):

@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from filelock import FileLock, Timeout
 
-from .command import ROOT, UserError, as_json, put, read, read_json, replace, write
+from .command import ROOT, UserError, as_json, naming, put, read, read_json, replace, write
 
 SUMS, JOURNAL = "SHA256SUMS", ".shipping.json"
 
@@ -46,30 +46,27 @@ def pick_precision(wanted, device):
         return wanted
     if device.type == "cuda":
         return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
-    names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    checks = (getattr(torch.cpu, name, lambda: False) for name in names)
+    checks = (getattr(torch.cpu, name, bool) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
     # Measured even where the instructions exist: a Xeon without AMX has them and is slower with them.
-    quick = any(check() for check in checks) and faster("cpu", "cpu", torch.bfloat16)
-    return "bfloat16" if quick and device.type == "cpu" else "float32"
+    quick = device.type == "cpu" and any(check() for check in checks) and faster("cpu", "cpu", torch.bfloat16)
+    return "bfloat16" if quick else "float32"
 
 
 @functools.cache
 def faster(device, other, dtype=torch.float32):
-    """Whether `device` multiplies matrices of `dtype` faster than `other` those of float32.
-
-    In turns, so that other work on the machine meets both.
-    """
+    """Whether `device` multiplies matrices of `dtype` faster than `other` those of float32."""
     def seconds(matrix):
         began = time.perf_counter()
         (matrix @ matrix)[0, 0].item()  # waits for the device
         return time.perf_counter() - began
 
     try:
-        matrices = [torch.ones(512, 512, device=d, dtype=t) for d, t in ((device, dtype), (other, torch.float32))]
-        mine, its = map(min, zip(*([seconds(matrix) for matrix in matrices] for _ in range(25))))
+        mine = torch.ones(512, 512, device=device, dtype=dtype)
+        its = torch.ones(512, 512, device=other)
+        times = [(seconds(mine), seconds(its)) for _ in range(25)]  # in turns: other work meets both
     except RuntimeError:  # virtual Macs have an MPS device without memory
         return False
-    return mine < its
+    return min(pair[0] for pair in times) < min(pair[1] for pair in times)
 
 
 # ---- torch files ---------------------------------------------------------------------------------
@@ -97,8 +94,7 @@ def load_state(network, state, path):
     try:
         network.load_state_dict(state)
     except (RuntimeError, TypeError, AttributeError):
-        message = f"{path}: its tensors do not fit the network it names (damaged or from another version)"
-        raise UserError(message) from None
+        raise UserError(f"{path}: its tensors do not fit the network it names (damaged, or too old)") from None
 
 
 # ---- what ships: several files, all or none ------------------------------------------------------
@@ -131,8 +127,8 @@ def read_sums(folder):
 def ship(folder, weights, others=()):
     """Put {name: bytes} into the weights folder, with their lines in SHA256SUMS, and `others`, {path: bytes or text}.
 
-    All or nothing: the new files are written beside their places, listed in a journal, then moved. Killed before the
-    journal is there, nothing has changed; after it, the next `ship` or `read_shipped` moves what is left.
+    All or nothing: the new files are written beside their places, listed in a journal, then moved. After a kill the
+    next `ship` or `read_shipped` moves what is left; before the journal is there, nothing has changed.
     """
     folder = Path(folder)
     with locked(folder):
@@ -142,12 +138,11 @@ def ship(folder, weights, others=()):
         wanted = {folder / name: data for name, data in {**weights, SUMS: lines}.items()}
         wanted |= {Path(path).resolve(): data for path, data in dict(others).items()}
         try:
-            for path, data in wanted.items():
-                path.parent.mkdir(parents=True, exist_ok=True)
-                put(beside(path), data)
+            with naming(folder, "written, nothing was shipped"):
+                for path, data in wanted.items():
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    put(beside(path), data)
             write(folder / JOURNAL, as_json([path.name if path.parent == folder else str(path) for path in wanted]))
-        except (OSError, UserError) as error:
-            raise UserError(f"{folder}: nothing was shipped ({getattr(error, 'strerror', None) or error})") from None
         finally:
             if not (folder / JOURNAL).exists():
                 for path in wanted:
@@ -175,16 +170,14 @@ def finish_shipping(folder):
 def read_shipped(path, command):
     """The bytes of a weights file that matches its line in SHA256SUMS. `command`: how a user makes the file anew."""
     path, folder = Path(path), Path(path).parent
-    for mend in (False, True):  # with the lock only where it may be on its way into the folder
-        with contextlib.ExitStack() as stack:
-            if mend and folder.is_dir():
-                with contextlib.suppress(OSError, UserError):  # read-only, where nobody ships
-                    stack.enter_context(locked(folder))
-                    finish_shipping(folder)
-            if mend or not (folder / JOURNAL).exists():
-                data, expected = read(path) if path.is_file() else None, read_sums(folder).get(path.name)
-                if data is not None and hashlib.sha256(data).hexdigest() == expected:
-                    return data
+    with contextlib.ExitStack() as stack:
+        if folder.is_dir():
+            with contextlib.suppress(OSError, UserError):  # read-only, where nobody ships
+                stack.enter_context(locked(folder))
+                finish_shipping(folder)
+        data, expected = read(path) if path.is_file() else None, read_sums(folder).get(path.name)
+    if data is not None and hashlib.sha256(data).hexdigest() == expected:
+        return data
     reason = ("no such file" if data is None else f"not listed in {SUMS}" if expected is None else
               f"its SHA-256 is not the one in {SUMS}")
     raise UserError(f"{path}: {reason}; it comes with the repository, or make it with `{command}`")

@@ -38,8 +38,7 @@ class Parser(argparse.ArgumentParser):
 def number(kind=int, low=-math.inf, high=math.inf, above=-math.inf, below=math.inf):
     """argparse type: an int or a finite float with low <= value <= high and above < value < below."""
     limits = {"from": low, "to": high, "above": above, "below": below}
-    wanted = " ".join(["a whole number" if kind is int else "a number",
-                       *(f"{word} {limit}" for word, limit in limits.items() if math.isfinite(limit))])
+    limits = "".join(f" {word} {limit}" for word, limit in limits.items() if math.isfinite(limit))
 
     def parse(text):
         try:
@@ -48,7 +47,7 @@ def number(kind=int, low=-math.inf, high=math.inf, above=-math.inf, below=math.i
                 return value
         except (ValueError, OverflowError):
             pass
-        raise argparse.ArgumentTypeError(f"{text!r} is not {wanted}")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a {'whole ' * (kind is int)}number{limits}")
     return parse
 
 
@@ -106,22 +105,23 @@ def run_main(main):
         except OSError:  # closed: the next file to be opened must not take its place
             os.open(os.devnull, os.O_RDWR)
     sys.stdout, sys.stderr = (Stream(stream or open(os.devnull, "w")) for stream in (sys.stdout, sys.stderr))
+    status, message = 2, None
     try:
-        status, message = main() or 0, None
+        status = main() or 0
     except UserError as error:
-        status, message = 2, f"error: {error}"
+        message = f"error: {error}"
     except OSError as error:
-        status, message = 2, f"error: {error.filename}: {error.strerror}" if error.filename else f"error: {error}"
+        message = f"error: {error.filename}: {error.strerror}" if error.filename else f"error: {error}"
     except MemoryError:
-        status, message = 2, "error: not enough memory"
+        message = "error: not enough memory"
     except (RuntimeError, TypeError) as error:  # torch's own: no room for a tensor, or something that MPS lacks
         if not re.search("out of memory|allocate memory|not enough memory|MPS", str(error)):
             raise
-        status, message = 2, f"error: {str(error).strip().splitlines()[0]}"
+        message = f"error: {str(error).strip().splitlines()[0]}"
     except KeyboardInterrupt as error:
         status, message = 130, str(error) or "interrupted"
     except SystemExit as end:  # --help
-        status, message = end.code, None
+        status = end.code
     if message:
         print(f"{Path(sys.argv[0]).name}: {' '.join(message.split())}", file=sys.stderr)
     for stream in (sys.stdout.stream, sys.stderr.stream):
@@ -135,6 +135,15 @@ def run_main(main):
 
 # ---- files ---------------------------------------------------------------------------------------
 
+@contextlib.contextmanager
+def naming(path, what):
+    """Turn an OSError into a UserError: `path` cannot be `what`."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{path}: cannot be {what} ({error.strerror or error})") from None
+
+
 def put(path, data):
     """Write bytes, or text as UTF-8, and wait until they are on the disk. Raises OSError."""
     with open(path, "wb") as file:
@@ -145,13 +154,11 @@ def put(path, data):
 
 def replace(old, new):
     """os.replace, tried for a second: Windows refuses while a reader or a virus scanner has the file open."""
-    for wait in (0.1, 0.3, 0.6, None):
-        try:
+    for wait in (0.1, 0.3, 0.6):
+        with contextlib.suppress(PermissionError):
             return os.replace(old, new)
-        except PermissionError:
-            if wait is None:
-                raise
-            time.sleep(wait)
+        time.sleep(wait)
+    os.replace(old, new)
 
 
 def write(path, data):
@@ -159,13 +166,12 @@ def write(path, data):
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        if path.exists() and not path.is_file():  # /dev/null must not become a file
-            raise OSError("not a file")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        put(temporary, data)
-        replace(temporary, path)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror or error})") from None
+        with naming(path, "written"):
+            if path.exists() and not path.is_file():  # /dev/null must not become a file
+                raise OSError("not a file")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            put(temporary, data)
+            replace(temporary, path)
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
@@ -174,21 +180,17 @@ def write(path, data):
 def check_writable(*folders):
     """Raise UserError, before any work is done, where a folder cannot be made or written."""
     for folder in folders:
-        try:
+        with naming(folder, "written"):
+            Path(folder).mkdir(parents=True, exist_ok=True)
             probe = Path(folder) / f".{os.getpid()}.tmp"
-            probe.parent.mkdir(parents=True, exist_ok=True)
             probe.touch()
             probe.unlink()
-        except OSError as error:
-            raise UserError(f"{folder}: cannot be written ({error.strerror or error})") from None
 
 
 def read(path):
     """The bytes at `path`. Raises UserError where it cannot."""
-    try:
+    with naming(path, "read"):
         return Path(path).read_bytes()
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror or error})") from None
 
 
 def read_json(path, kind=dict):
