@@ -9,8 +9,13 @@ from .command import ROOT, UserError
 from .networks import to_float
 
 
+def suffix(dataset):
+    """Of the names of files that belong to a data set."""
+    return "" if dataset == "fashion" else f"_{dataset}"
+
+
 def file_name(dataset):
-    return f"q4_classifier{'' if dataset == 'fashion' else f'_{dataset}'}.pt"
+    return f"q4_classifier{suffix(dataset)}.pt"
 
 
 class Classifier(nn.Module):

@@ -16,20 +16,16 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the repository, wherever the script is started
 from q4_wgan import files, plots, runs, textbook
-from q4_wgan.command import Parser, UserError, add_folders, as_json, name, number, positive, run_main, write
+from q4_wgan.classifier import suffix
+from q4_wgan.command import Parser, UserError, as_json, number, run_main, write
 from q4_wgan.summary import NAMES, difference, mean_std, time_to, value_at
 
 DIM, COMPUTE, SEEDS, TEXTBOOK_SEEDS = 32, 30_000, 5, 2
 POINTS = (1 / 64, 1 / 32, *(k / 16 for k in range(1, 17)))
 MODELS = {"dcgan": "dcgan", "wgan": "wgan-gp", "textbook": "textbook"}
-SCORES = ("relative_distance", "relative_distance_pixels", "precision", "recall")
+SCORES = {"relative_distance": 1, "relative_distance_pixels": 2, "precision": 3, "recall": 3}  # and digits shown
+DISTANCES = ("relative_distance", "relative_distance_pixels")
 REACHED = (100, 50, 25)
-
-
-def settings(record):
-    """{model: the settings to compare}: the best draws of tune.py, and the authors' for the textbook loop."""
-    return {"dcgan": runs.settings(runs.best(record, "dcgan")), "wgan": runs.settings(runs.best(record, "wgan-gp")),
-            "textbook": textbook.SETTINGS}
 
 
 def options_of(model, seed, chosen, dim=DIM, compute=COMPUTE):
@@ -38,92 +34,89 @@ def options_of(model, seed, chosen, dim=DIM, compute=COMPUTE):
             "precision": "float32" if model == "textbook" else "bfloat16"}
 
 
-def summarise(lines, chosen):
+def summarise(lines, chosen, suffix=""):
     """The content of comparison.json: every run, means over trainings, differences DCGAN - WGAN-GP, times to reach."""
     mine = {model: [line for line in lines if line["objective"] == MODELS[model]] for model in MODELS}
     ended = {model: [line for line in mine[model] if "test" in line] for model in MODELS}  # did not diverge
+    tests = {model: {score: [line["test"][score] for line in ended[model]] for score in SCORES} for model in MODELS}
     result = {"settings": chosen, "runs": [
         {"model": model, "seed": line["seed"], "outcome": line["outcome"], "iterations": line["reached"],
          "seconds": line["core_seconds"], **{score: line.get("test", {}).get(score) for score in SCORES},
          "smallest_class_frequency": min(line["test"]["class_frequencies"]) if "test" in line else None,
          "validation_relative_distance": line["relative_distance"]} for model in MODELS for line in mine[model]]}
-    result["equal_compute"] = {
-        model: {score: mean_std([line["test"][score] for line in ended[model]]) for score in SCORES}
-        for model in MODELS if ended[model]}
-    result["difference_at_equal_compute"] = {
-        score: difference(*([line["test"][score] for line in ended[model]] for model in ("dcgan", "wgan")))
-        for score in SCORES}
+
+    def means(values):
+        return {model: {score: mean_std(found) for score, found in values[model].items() if found}
+                for model in values if any(values[model].values())}
+
+    def differences(values):
+        return {score: difference(values["dcgan"][score], values["wgan"][score]) for score in values["dcgan"]}
+    result |= {"equal_compute": means(tests), "difference_at_equal_compute": differences(tests)}
     if ended["wgan"]:
         last = ended["wgan"][0]["iterations"]
-        at = {model: {score: [value_at(line["curve"], last, score) for line in ended[model]] for score in SCORES[:2]}
-              for model in ("dcgan", "wgan")}
-        result["equal_iterations"] = {"iterations": last, **{
-            model: {score: mean_std(values) for score, values in found.items() if values}
-            for model, found in at.items()}}
-        result["difference_at_equal_iterations"] = {
-            score: difference(at["dcgan"][score], at["wgan"][score]) for score in SCORES[:2]}
-    result["seconds_to_reach"] = {}
+        then = {model: {score: [value_at(line["curve"], last, score) for line in ended[model]] for score in DISTANCES}
+                for model in ("dcgan", "wgan")}
+        result |= {"equal_iterations": {"iterations": last, **means(then)},
+                   "difference_at_equal_iterations": differences(then)}
+    result["seconds_to_reach"] = {model: {} for model in MODELS}
     for model in MODELS:
         for distance in REACHED:
             times = [time_to(line["curve"], distance) for line in ended[model]]
-            result["seconds_to_reach"].setdefault(model, {})[str(distance)] = {
+            result["seconds_to_reach"][model][str(distance)] = {
                 "runs": times, **(mean_std(times) if times and None not in times else {})}
+    best = {model: min(ended[model], key=lambda line: line["relative_distance"])
+            for model in ("dcgan", "wgan") if ended[model]}
     result["best_on_validation"] = {
         model: {"seed": line["seed"], "relative_distance": line["relative_distance"],
-                "generator": f"runs/{runs.folder_name(line)}/generator.pt"}
-        for model in ("dcgan", "wgan") if ended[model]
-        for line in [min(ended[model], key=lambda line: line["relative_distance"])]}
+                "generator": f"runs/{folder_name(line, suffix)}/generator.pt"} for model, line in best.items()}
     return result
+
+
+def folder_name(options, suffix=""):
+    return f"compare_{options['objective']}{suffix}_seed{options['seed']}"
 
 
 def markdown(result):
     """The comparison as the table in README.md."""
     rows = ["| | trainings | relative distance | in pixels | precision | recall |", "|---" * 6 + "|"]
     for model, scores in result["equal_compute"].items():
-        cells = (f"{s['mean']:.{d}f}" + (f" ± {s['std']:.{d}f}" if s["std"] is not None else "")
-                 for s, d in zip(scores.values(), (1, 2, 3, 3)))
-        rows.append(f"| {NAMES[MODELS[model]]} | {scores['recall']['n']} | {' | '.join(cells)} |")
+        cells = (f"{scores[score]['mean']:.{digits}f}" + (f" ± {scores[score]['std']:.{digits}f}"
+                                                         if scores[score]["n"] > 1 else "")
+                 for score, digits in SCORES.items())
+        rows.append(f"| {NAMES[model]} | {scores['recall']['n']} | {' | '.join(cells)} |")
     found = result["difference_at_equal_compute"]
     if None not in found.values():
-        cells = (f"{f['mean']:+.{d}f} ({f['low']:+.{d}f} to {f['high']:+.{d}f})"
-                 for f, d in zip(found.values(), (1, 2, 3, 3)))
-        rows.append(f"| DCGAN − WGAN-GP (95 % interval) | | {' | '.join(cells)} |".replace("-", "−").replace(
-            "WGAN−GP", "WGAN-GP"))
+        cells = (f"{found[score]['mean']:+.{digits}f} ({found[score]['low']:+.{digits}f} to "
+                 f"{found[score]['high']:+.{digits}f})".replace("-", "−") for score, digits in SCORES.items())
+        rows.append(f"| DCGAN − WGAN-GP (95 % interval) | | {' | '.join(cells)} |")
     return "\n".join(rows)
 
 
 def main():
     parser = Parser(description=__doc__, epilog="""examples:
   python q4_wgan/compare.py --jobs 2       after tune.py: twelve trainings, two at a time, four to five hours
-  python q4_wgan/compare.py --dim 4 --compute 200 --seeds 2 --results-dir try    a smoke test, a minute or two
-                                           (copy results/q4/tuning.jsonl to try/q4/ first)""")
+  python q4_wgan/compare.py --dim 4 --compute 200 --seeds 2 --results-dir try    a smoke test, some minutes""")
     parser.add_argument("--seeds", type=number(int, 1, 100), default=SEEDS,
                         help=f"trainings of DCGAN and of WGAN-GP; the textbook loop has at most two (default: {SEEDS})")
-    parser.add_argument("--dim", type=number(int, 1, 1024), default=DIM, help=f"width D (default: {DIM})")
-    parser.add_argument("--compute", type=positive, default=COMPUTE, metavar="N",
-                        help=f"of every training, in iterations of DCGAN (default: {COMPUTE})")
-    parser.add_argument("--dataset", type=name, default="fashion", help="(default: fashion)")
-    parser.add_argument("--jobs", type=number(int, 1, 1024), help="trainings at once (default: one per core)")
-    add_folders(parser, "data", "weights", "results")
+    runs.add_arguments(parser, DIM, COMPUTE)
     args = parser.parse_args()
 
-    where, folder = (args.dataset, args.data_dir.resolve(), args.weights_dir.resolve()), args.results_dir / "q4"
-    runs.ground(*where)  # missing images or weights: say so now
-    chosen = settings(folder / "tuning.jsonl")
-    path = folder / "comparison.jsonl"
-    if any(runs.settings(line) not in chosen.values() for line in files.read_lines(path)):
-        raise UserError(f"{path}: of other settings than the best of tuning.jsonl; move it away to start anew")
+    path, ending = args.results_dir / "q4" / f"comparison{suffix(args.dataset)}.json", suffix(args.dataset)
+    chosen = {model: textbook.SETTINGS if model == "textbook" else
+              runs.tuned(args.results_dir, args.dataset, MODELS[model]) for model in MODELS}
+    record = path.with_suffix(".jsonl")
+    if any(runs.settings(line) not in chosen.values() for line in files.read_lines(record)):
+        raise UserError(f"{record}: of other settings than the best of tune.py; move it away to start anew")
     # Seeds first: a comparison that is stopped early has some trainings of each.
     work = [options_of(model, seed, chosen, args.dim, args.compute) for seed in range(args.seeds) for model in MODELS
             if model != "textbook" or seed < TEXTBOOK_SEEDS]
-    for lines in runs.run_missing(work, path, args.jobs, points=POINTS, folder=(args.results_dir / "runs").resolve(),
-                                  where=where):
-        pass
-    result = summarise(lines, chosen)
-    write(folder / "comparison.json", as_json(result))
-    plots.comparison(lines, folder / "comparison.png")
+    lines = runs.run_missing(work, record, args.jobs, points=POINTS, where=runs.where(args),
+                             folder=lambda options: args.results_dir.resolve() / "runs" / folder_name(options, ending))
+    result = summarise(lines, chosen, ending)
+    write(path, as_json(result))
+    plots.comparison(lines, path.with_suffix(".png"))
     print(markdown(result))
-    print(f"saved {folder / 'comparison.json'} and .png")
+    print(f"saved {path} and .png")
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 Writes results/q4/scores.json: relative Frechet distance in the classifier's features and in the pixels (1: as good as
 10,000 training images), precision and recall, class frequencies, how far generated images are from their nearest
-training image; what the distance means (training images made worse in known ways); what the losses and the record of
+training image; what the distance means (training images made worse in known ways); what the losses and the ledger of
 attempts say about the two trainings. This is not the Inception FID, which --inception computes. Takes some minutes.
 """
 
@@ -15,26 +15,13 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the repository, wherever the script is started
-from q4_wgan import classifier, files, images, metrics, sampling
-from q4_wgan.command import (
-    Parser,
-    UserError,
-    add_folders,
-    as_json,
-    check_writable,
-    name,
-    number,
-    read_json,
-    run_main,
-    seed,
-    write,
-)
-from q4_wgan.summary import mean_std, read_losses, shipped
+from q4_wgan import classifier, command, files, images, ledger, metrics, sampling
+from q4_wgan.command import UserError, number
+from q4_wgan.summary import NAMES, mean_std, read_losses, shipped
 
-MODELS = {"dcgan": "DCGAN", "wgan": "WGAN-GP"}
+MODELS = sampling.MODELS
 TRAINING = ("attempt", "objective", "arch", "dim", "iterations", "batch", "learning_rate", "generator_learning_rate",
             "beta1", "penalty_images", "seed", "precision", "seconds")  # what is said of a training
-FAILURES = "failed", "given up"  # by the rule; by hand, because the distance rose
 WINDOW = 100  # iterations that a loss is the mean of, where one is quoted
 MOMENTS = 1_000, 2_000, 4_000, 8_000, 10_000, 12_000, 16_000  # of a training, besides its first evaluation and its end
 
@@ -51,18 +38,9 @@ def nearest(pixels, training, chunk=250):
     return torch.cat(distances)
 
 
-def all_training(data):
-    """Pixels and labels of the training images with the validation images."""
-    return torch.cat((data.train, data.validation)), torch.cat((data.train_labels, data.validation_labels))
-
-
-def calibrate(network, training, labels, real, unit):
-    """What the relative distance means: that of training images made worse. real: features of the test images."""
-    def relative(pixels):
-        return metrics.frechet_distance(classifier.classify(network, pixels)[0], real) / unit
-
-    n, random = len(real), torch.Generator().manual_seed(0)
-    few = training[:n // 2].float()
+def calibrate(training, labels, n, relative):
+    """What the relative distance means: `relative` of training images made worse, n // 2 of them or n."""
+    random, few = torch.Generator().manual_seed(0), training[:n // 2].float()
     noise = torch.randn(few.shape, generator=random)
     blurred = F.avg_pool2d(F.pad(few.unsqueeze(1), (1, 1, 1, 1), mode="replicate"), 3, 1).squeeze(1)
     return {"without_one_class": [relative(training[labels != k][:n]) for k in range(10)],
@@ -72,21 +50,42 @@ def calibrate(network, training, labels, real, unit):
             "uniform_noise": relative(torch.randint(0, 256, few.shape, generator=random, dtype=torch.uint8))}
 
 
-def real_scores(network, data):
-    """Of real images: the unit of the distances, what it is made of, and what a perfect generator would have."""
-    n, few = len(data.test), min(1000, len(data.test))
-    real, labels, _ = classifier.classify(network, data.test)
-    train = classifier.classify(network, data.train[:2 * n])[0]
-    validation = classifier.classify(network, data.validation[:n])[0]
-    unit = metrics.frechet_distance(train[:n], real)
+def real_scores(network, data, training, real, labels):
+    """Of real images: the unit of the distances, what it is made of, and what a perfect generator would have.
+
+    training: the training images with the validation images. real, labels: features and labels of the test images.
+    """
+    def features(pixels):
+        return classifier.classify(network, pixels)[0]
+
+    n, distance = len(real), metrics.frechet_distance
+    train, validation = features(data.train[:2 * n]), features(data.validation[:n])
+    unit = distance(train[:n], real)
     precision, recall = metrics.precision_recall(real, train[:n])
-    return real, {
-        "images": n, "real_distance": unit, "real_distance_validation": metrics.frechet_distance(train[:n], validation),
-        "distance_train_train": metrics.frechet_distance(train[:n], train[n:]),
-        "distance_validation_test": metrics.frechet_distance(validation, real),
-        "precision": precision, "recall": recall, "class_frequencies_of_test": metrics.class_frequencies(labels),
-        "median_distance_to_nearest_training": nearest(data.test[:few], all_training(data)[0]).median().item(),
-        "calibration": calibrate(network, *all_training(data), real, unit)}
+    return {"images": n, "real_distance": unit, "real_distance_validation": distance(train[:n], validation),
+            "distance_train_train": distance(train[:n], train[n:]),
+            "distance_validation_test": distance(validation, real), "precision": precision, "recall": recall,
+            "class_frequencies_of_test": metrics.class_frequencies(labels),
+            "median_distance_to_nearest_training": nearest(data.test[:1000], training).median().item(),
+            "calibration": calibrate(training, torch.cat((data.train_labels, data.validation_labels)), n,
+                                     lambda pixels: distance(features(pixels), real) / unit)}
+
+
+def generated_scores(generator, seeds, measure, real, training, model):
+    """{score: mean, standard deviation, n} over the sampling seeds, and the mean class frequencies."""
+    found = []
+    for one in tqdm(seeds, desc=model, unit="seed"):
+        pixels = sampling.sample(generator, len(real), one, next(generator.parameters()).device).cpu()
+        precision, recall = metrics.precision_recall(real, classifier.classify(measure.network, pixels)[0])
+        values = measure(pixels)
+        frequencies = values["class_frequencies"]
+        found.append({**values, "precision": precision, "recall": recall,
+                      "kl_to_uniform": metrics.kl_to_uniform(frequencies),
+                      "smallest_class_frequency": min(frequencies), "largest_class_frequency": max(frequencies),
+                      "median_distance_to_nearest_training": nearest(pixels[:1000], training).median().item()})
+    frequencies = np.mean([values.pop("class_frequencies") for values in found], axis=0).tolist()
+    return {"sampling_seeds": list(seeds), **{key: mean_std([values[key] for values in found]) for key in found[0]},
+            "class_frequencies": frequencies}
 
 
 def inception_fid(generated, real):
@@ -103,52 +102,13 @@ def inception_fid(generated, real):
     return metric.compute().item()
 
 
-# ---- trainings -----------------------------------------------------------------------------------
-
-def latest(entries):
-    """The attempts of attempts.jsonl in the order of their start, each as its last line leaves it."""
-    attempts = {}
-    for entry in entries:
-        if "attempt" in entry:
-            attempts.setdefault(entry["attempt"], {}).update(entry)
-    return list(attempts.values())
-
-
-def attempts_markdown(entries):
-    """Every attempt as the table in EXPERIMENTS.md, with the relative distances at its start, its best and its end."""
-    rows = ["| | critic's rate | generator's rate | iterations | outcome | start | best | end |", "|---" * 8 + "|"]
-    for attempt in latest(entries):
-        if "floor" in attempt:  # how older lines have it
-            attempt = {"relative_distance_last": attempt["distance"] / attempt["floor"], **attempt}
-        distances = (attempt.get(f"relative_distance_{part}") for part in ("first", "best", "last"))
-        cells = (MODELS[attempt["model"]], f"{attempt['learning_rate']:g}",
-                 f"{attempt.get('generator_learning_rate', attempt['learning_rate']):g}",
-                 f"{attempt.get('start', 0):,} to {attempt.get('reached', 0):,} of {attempt['iterations']:,}",
-                 attempt["outcome"], *("" if distance is None else f"{distance:.1f}" for distance in distances))
-        rows.append(f"| {' | '.join(cells)} |")
-    return "\n".join(rows)
-
-
-def attempts_of(entries, model):
-    """How the trainings of a model ended: by the rule, or given up by hand because the distance rose."""
-    attempts = [attempt for attempt in latest(entries) if attempt.get("model") == model]
-    outcomes = [attempt.get("outcome") for attempt in attempts]
-    first = outcomes.index("converged") if "converged" in outcomes else len(outcomes)
-    counts = {outcome.replace(" ", "_"): outcomes.count(outcome)
-              for outcome in ("converged", "failed", "given up", "interrupted")}
-    before = {f"{outcome.replace(' ', '_')}_before_first_success":
-              outcomes[:first].count(outcome) if "converged" in outcomes else None for outcome in FAILURES}
-    return {"attempts": len(attempts), **counts, **before,
-            "reasons": [attempt.get("reason") for attempt in attempts if attempt.get("outcome") in FAILURES]}
-
+# ---- losses --------------------------------------------------------------------------------------
 
 def moments_of(losses, unit):
     """The losses where the distance was taken: means of the WINDOW iterations before, and the validation loss there."""
-    iteration = losses["iteration"]
+    iteration, table = losses["iteration"], []
     evaluated = iteration[~np.isnan(losses["distance"])]
-    wanted = sorted({evaluated[0], evaluated[-1], *(m for m in MOMENTS if m in evaluated)})
-    table = []
-    for at in wanted:
+    for at in sorted({evaluated[0], evaluated[-1], *(m for m in MOMENTS if m in evaluated)}):
         window, row = (iteration > at - WINDOW) & (iteration <= at), iteration == at
         table.append({"iteration": int(at), "critic_loss": float(losses["critic_loss"][window].mean()),
                       "generator_loss": float(losses["generator_loss"][window].mean()),
@@ -164,7 +124,7 @@ def lowest(losses, name, width=500):
     return {"value": float(means.min()), "iteration": int(losses["iteration"][steps - 1 + means.argmin()])}
 
 
-# ---- the table -----------------------------------------------------------------------------------
+# ---- the command ---------------------------------------------------------------------------------
 
 def markdown(scores):
     """The scores as the table in README.md."""
@@ -178,48 +138,31 @@ def markdown(scores):
             ("KL of the class frequencies to uniform, nats", "kl_to_uniform", ".4f", 1, ""),
             ("median distance to the nearest training image", "median_distance_to_nearest_training", ".2f", 1,
              f"{real['median_distance_to_nearest_training']:.2f} (test images)"))
-    lines = ["| | DCGAN | WGAN-GP | real training images |", "|---|---|---|---|"]
+    lines = [f"| | {' | '.join(NAMES[model] for model in MODELS)} | real training images |", "|---|---|---|---|"]
     for title, key, form, unit, of_real in rows:
         cells = (f"{s['mean'] * unit:{form}} ± {s['std'] * unit:{form}}" for s in (scores[m][key] for m in MODELS))
         lines.append(f"| {title} | {' | '.join(cells)} | {of_real} |")
     return "\n".join(lines)
 
 
-def score(generator, first_seed, repeats, measure, network, real, data, device, label):
-    """{score: mean, standard deviation, n} over sampling seeds, and the mean class frequencies."""
-    n, training, found = len(data.test), all_training(data)[0], []
-    for sampling_seed in tqdm(range(first_seed, first_seed + repeats), desc=label, unit="seed"):
-        pixels = sampling.sample(generator, n, sampling_seed, device).cpu()
-        features, _, _ = classifier.classify(network, pixels)
-        values, (precision, recall) = measure(pixels), metrics.precision_recall(real, features)
-        frequencies = values.pop("class_frequencies")
-        found.append({**values, "precision": precision, "recall": recall, "class_frequencies": frequencies,
-                      "kl_to_uniform": metrics.kl_to_uniform(frequencies),
-                      "smallest_class_frequency": min(frequencies), "largest_class_frequency": max(frequencies),
-                      "median_distance_to_nearest_training": nearest(pixels[:1000], training).median().item()})
-    frequencies = np.mean([entry.pop("class_frequencies") for entry in found], axis=0).tolist()
-    return {"sampling_seeds": list(range(first_seed, first_seed + repeats)),
-            **{key: mean_std([entry[key] for entry in found]) for key in found[0]}, "class_frequencies": frequencies}
-
-
 def main():
-    parser = Parser(description=__doc__, epilog="""examples:
+    parser = command.Parser(description=__doc__, epilog="""examples:
   python q4_wgan/evaluate.py                        both shipped generators
   python q4_wgan/evaluate.py --model wgan           this one; the scores of the other are kept
   python q4_wgan/evaluate.py --inception            the Inception FID as well (torchmetrics; fetches its weights)""")
     parser.add_argument("--model", choices=MODELS, help="only this one (default: both)")
-    parser.add_argument("--dataset", type=name, default="fashion", help="(default: fashion)")
-    parser.add_argument("--seed", type=seed, default=0, help="first sampling seed (default: 0)")
+    parser.add_argument("--dataset", type=command.name, default="fashion", help="(default: fashion)")
+    parser.add_argument("--seed", type=command.seed, default=0, help="first sampling seed (default: 0)")
     parser.add_argument("--repeats", type=number(int, 2, 1000), default=5, help="sampling seeds (default: 5)")
     parser.add_argument("--inception", action="store_true", help="also the Inception FID, of the first sampling seed")
     files.add_device(parser)
-    add_folders(parser, "data", "weights", "results")
+    command.add_folders(parser, "data", "weights", "results")
     args = parser.parse_args()
 
-    suffix = "" if args.dataset == "fashion" else f"_{args.dataset}"
+    suffix = classifier.suffix(args.dataset)
     path = args.results_dir / "q4" / f"scores{suffix}.json"
-    check_writable(path.parent)
-    scores = read_json(path) if args.model and path.exists() else {}
+    command.check_writable(path.parent)
+    scores = command.read_json(path) if args.model and path.exists() else {}
     device = files.pick_device(args.device)
     generators = {model: sampling.load_generator(sampling.weights_path(args.weights_dir, model, args.dataset), model)
                   for model in ([args.model] if args.model else MODELS)}
@@ -227,24 +170,28 @@ def main():
     network = classifier.load(args.weights_dir, args.dataset, device)
     data = images.load(args.dataset, args.data_dir)
     measure = metrics.Metrics(network, data.train, data.test, device)
-    real, scores["real"] = real_scores(network, data)
+    training = torch.cat((data.train, data.validation))
+    real, labels, _ = classifier.classify(network, data.test)
+    scores["real"] = real_scores(network, data, training, real, labels)
     scores["failure"] = {"relative_distance_above": metrics.FAILED_ABOVE,
                          "class_frequency_below": metrics.SMALLEST_FREQUENCY}
-    entries = files.read_lines(shipped(args.results_dir, "attempts.jsonl"))
+    attempts = ledger.attempts(shipped(args.results_dir, "attempts.jsonl"))
     for model, (generator, content) in generators.items():
-        found = score(generator.to(device), args.seed, args.repeats, measure, network, real, data, device, model)
+        generator.to(device)
+        seeds = range(args.seed, args.seed + args.repeats)
         moments = moments_of(losses[model], scores["real"]["real_distance_validation"])
-        training = {**{key: content[key] for key in TRAINING if content.get(key) is not None},
-                    "validation_relative_distance": moments[-1]["relative_distance"]}
-        scores[model] = {"training": training, **found, "attempts": attempts_of(entries, model), "moments": moments,
+        scores[model] = {"training": {**{key: content[key] for key in TRAINING if content.get(key) is not None},
+                                      "validation_relative_distance": moments[-1]["relative_distance"]},
+                         **generated_scores(generator, seeds, measure, real, training, model),
+                         "attempts": ledger.counts(attempts, model), "moments": moments,
                          "lowest_generator_loss": lowest(losses[model], "generator_loss")}
         if args.inception:
             generated = sampling.sample(generator, len(data.test), args.seed, device).cpu()
             scores[model]["inception_fid"] = inception_fid(generated, data.test)
-    write(path, as_json(scores))
-    print(markdown(scores) if scores.keys() >= MODELS.keys() else "")
+    command.write(path, command.as_json(scores))
+    print(markdown(scores) if scores.keys() >= set(MODELS) else "")
     print(f"saved {path}")
 
 
 if __name__ == "__main__":
-    run_main(main)
+    command.run_main(main)

@@ -16,9 +16,9 @@ from joblib import Parallel, delayed, parallel_config
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 from tqdm import tqdm
 
-from . import classifier, files, images, metrics, sampling
-from .command import ROOT, UserError, check_writable, read, write
-from .summary import NAMES
+from . import classifier, command, files, images, metrics, sampling
+from .command import ROOT, UserError, write
+from .summary import NAMES, shipped
 from .textbook import Textbook
 from .training import Training
 
@@ -65,12 +65,17 @@ def measure(part, *where):
 
 
 def measured(generator, part, where, seed):
-    """(metrics of as many images of `generator` as the part has, those images)."""
-    pixels = sampling.sample(generator, len(getattr(ground(*where)[0], part)), seed, CPU)
+    """The metrics of as many images of `generator` as the part has; of 'test' with precision and recall."""
+    data, network = ground(*where)
+    pixels = sampling.sample(generator, len(getattr(data, part)), seed, CPU)
     found = measure(part, *where)(pixels)
-    digits = {"relative_distance": 3, "relative_distance_pixels": 3}
-    return {**{name: round(found[name], n) for name, n in digits.items()},
-            "class_frequencies": [round(f, 4) for f in found["class_frequencies"]]}, pixels
+    line = {"relative_distance": round(found["relative_distance"], 3),
+            "relative_distance_pixels": round(found["relative_distance_pixels"], 3),
+            "class_frequencies": [round(f, 4) for f in found["class_frequencies"]]}
+    if part == "test":
+        both = metrics.precision_recall(*(classifier.classify(network, one)[0] for one in (data.test, pixels)))
+        line |= {name: round(value, 4) for name, value in zip(("precision", "recall"), both)}
+    return line
 
 
 def outcome(finite, frequencies):
@@ -85,42 +90,45 @@ def run(options, points=(1.0,), folder=None, where=("fashion", None, None)):
 
     options: those of training.Training, or with "objective": "textbook" those of textbook.Textbook.
     points: at which fractions of the iterations it is measured, the last one 1; several make a "curve".
-    folder: of run folders. The run then keeps its checkpoint and its last generator there, goes on where it was killed,
-        and is measured on the test images too, when it has ended.
+    folder: of the run. It then keeps its checkpoint and its last generator there, goes on where it was killed, and is
+        measured on the test images too, when it has ended.
     where: data set, data and weights folders (None: those of this repository, wherever the process is).
 
     Returns a line of a record: options, outcome, reached, relative distances and class frequencies (None where it
     diverged), curve, core_seconds of training alone, test.
     """
     torch.set_num_threads(1)
+    data, _ = ground(*where)
+    training = (Textbook if options["objective"] == "textbook" else Training)(options, data.train, data.validation, CPU)
+    curve, core, finite, n = [], 0.0, True, options["iterations"]
+    moments = sorted({max(1, round(n * fraction)) for fraction in points})
     with contextlib.ExitStack() as stack:
         if folder:
-            folder = folder / folder_name(options)
+            path = folder / "checkpoint.pt"
             stack.enter_context(files.locked(folder, busy=f"{folder}: another process is training it"))
-        data, _ = ground(*where)
-        kind = Textbook if options["objective"] == "textbook" else Training
-        training = kind(options, data.train, data.validation, CPU)
-        curve, core, finite = [], 0.0, True
-        if folder and (folder / "checkpoint.pt").exists():
-            curve, core = restore(training, folder / "checkpoint.pt", options)
-        n, saved = options["iterations"], time.monotonic()
-        moments = sorted({max(1, round(n * fraction)) for fraction in points})
+            if path.exists():
+                state = files.from_torch(command.read(path), path)
+                if state.get("options") != options:
+                    raise UserError(f"{path}: of a run with other options; move its folder away")
+                training.restore(state["training"])
+                curve, core = state["curve"], state["core_seconds"]
         progress = stack.enter_context(tqdm(total=n, initial=training.iteration, unit="it", mininterval=10,
                                             desc=folder.name if folder else None, disable=not folder))
+        saved = time.monotonic()
         while finite and training.iteration < n:
-            began, stop = time.process_time(), min([m for m in moments if m > training.iteration][0],
-                                                   training.iteration // CHECK_EVERY * CHECK_EVERY + CHECK_EVERY)
+            began, here = time.process_time(), training.iteration
+            stop = min(*(m for m in moments if m > here), here // CHECK_EVERY * CHECK_EVERY + CHECK_EVERY)
             while training.iteration < stop:
                 training.step()
                 progress.update()
             finite = all(map(math.isfinite, training.take_losses().values()))
             core += time.process_time() - began
             if finite and stop in moments:
-                found, _ = measured(training.ema_generator(), "validation", where, options["seed"])
+                found = measured(training.ema_generator(), "validation", where, options["seed"])
                 curve.append({"iteration": stop, "core_seconds": round(core, 1), **found})
             if folder and finite and (stop == n or time.monotonic() - saved > SAVE_EVERY):
-                write(folder / "checkpoint.pt", files.as_torch(
-                    {"training": training.state(), "options": options, "curve": curve, "core_seconds": core}))
+                write(path, files.as_torch({"training": training.state(), "options": options, "curve": curve,
+                                            "core_seconds": core}))
                 saved = time.monotonic()
         last = curve[-1] if finite else dict.fromkeys(MEASURED)
         line = {**options, "outcome": outcome(finite, last["class_frequencies"]), "reached": training.iteration,
@@ -130,54 +138,45 @@ def run(options, points=(1.0,), folder=None, where=("fashion", None, None)):
                              for point in curve]
         if folder and finite:
             generator = training.ema_generator()
-            write(folder / "generator.pt", files.as_torch(content(generator, line, where[0])))
-            line["test"] = tested(generator, where, options["seed"])
+            content = {"model": "dcgan" if options["objective"] == "dcgan" else "wgan", "dataset": where[0],
+                       "commit": files.commit(), **{name: options[name] for name in OPTIONS if name in options},
+                       "state": {name: value.contiguous() for name, value in generator.state_dict().items()}}
+            write(folder / "generator.pt", files.as_torch(content))
+            line["test"] = measured(generator, "test", where, options["seed"])
         return line
 
 
-def restore(training, path, options):
-    """Bring `training` to the checkpoint in `path`; its (curve, core seconds)."""
-    state = files.from_torch(read(path), path)
-    if state.get("options") != options:
-        raise UserError(f"{path}: of a run with other options; move its folder away")
-    training.restore(state["training"])
-    return state["curve"], state["core_seconds"]
-
-
-def tested(generator, where, seed):
-    """The metrics of `generator` on the test images, precision and recall in the classifier's features."""
-    found, pixels = measured(generator, "test", where, seed)
-    data, network = ground(*where)
-    features = (classifier.classify(network, part)[0] for part in (data.test, pixels))
-    precision, recall = metrics.precision_recall(*features)
-    return {**found, "precision": round(precision, 4), "recall": round(recall, 4)}
-
-
-def content(generator, line, dataset):
-    """The file of a generator, which says what it is."""
-    state = {name: value.cpu().contiguous() for name, value in generator.state_dict().items()}
-    return {"model": "dcgan" if line["objective"] == "dcgan" else "wgan", "dataset": dataset, "commit": files.commit(),
-            **{name: value for name, value in line.items() if name in OPTIONS}, "state": state}
-
-
-def folder_name(options):
-    return f"compare_{options['objective']}_seed{options['seed']}"
-
-
 # ---- many runs -----------------------------------------------------------------------------------
+
+def add_arguments(parser, dim, compute):
+    """What tune.py, compare.py and stability.py have in common."""
+    number = command.number
+    parser.add_argument("--dim", type=number(int, 1, 1024), default=dim, help=f"width D (default: {dim})")
+    parser.add_argument("--compute", type=command.positive, default=compute, metavar="N",
+                        help=f"of every training, in iterations of DCGAN (default: {compute})")
+    parser.add_argument("--dataset", type=command.name, default="fashion", help="(default: fashion)")
+    parser.add_argument("--jobs", type=number(int, 1, 1024), help="runs at once (default: one per core)")
+    command.add_folders(parser, "data", "weights", "results")
+
+
+def where(args):
+    """The argument of `run`. A worker on another machine takes the folders of its own copy, unless told which."""
+    return args.dataset, *(None if folder == ROOT / name else folder.resolve()
+                           for name, folder in (("data", args.data_dir), ("weights", args.weights_dir)))
+
 
 def key(options):
     """What tells one run from another, as text: its options."""
     return json.dumps({name: options[name] for name in OPTIONS if name in options})
 
 
-def best(record, objective):
-    """The line of the record `record` that trained and has the least relative distance to the validation images."""
-    lines = [line for line in files.read_lines(record)
-             if line.get("objective") == objective and line.get("outcome") == "trained"]
-    if not lines:
-        raise UserError(f"{record}: no run of {NAMES[objective]} that trained; first `python q4_wgan/tune.py`")
-    return min(lines, key=lambda line: line["relative_distance"])
+def tuned(results_dir, dataset, objective):
+    """The settings of the best draw of tune.py's search, which tuning.json names."""
+    path = shipped(results_dir, f"tuning{classifier.suffix(dataset)}.json")
+    best = command.read_json(path)[objective]["best"] if path.exists() else None
+    if not best:
+        raise UserError(f"{path}: no run of {NAMES[objective]} that trained; first `python q4_wgan/tune.py`")
+    return settings(best)
 
 
 def settings(line):
@@ -185,29 +184,26 @@ def settings(line):
     return {name: line[name] for name in SETTINGS if line.get(name) is not None}
 
 
-def run_missing(work, path, jobs=None, client=None, **how):
+def run_missing(work, path, jobs=None, client=None, folder=None, **how):
     """Run those of `work`, a list of options, that have no line in the record `path`, and add them there as they end.
 
     jobs: at once on this machine; None for one per core. client: of a Dask cluster, on whose workers they run instead.
-    how: the other arguments of `run`. Yields the lines of `work` that are there, in its order: at once, then after
-    every run. Raises UserError where processes keep dying.
+    folder: a function from options to the folder of a run. how: the other arguments of `run`. Returns the lines of
+    `work` in its order. Raises UserError where processes keep dying.
     """
-    check_writable(path.parent)
-    wanted, deaths = [key(options) for options in work], 0
+    command.check_writable(path.parent)
+    if not client:
+        ground(*how["where"])  # missing images or weights: say so now
     lines = {key(line): line for line in reversed(files.read_lines(path))}  # the first one counts
-
-    def done():
-        return [lines[name] for name in wanted if name in lines]
-
-    yield done()
-    with tqdm(total=len(wanted), initial=len(done()), unit="run", desc=path.stem) as progress:
-        while missing := [options for options in work if key(options) not in lines]:
+    missing, deaths = [options for options in work if key(options) not in lines], 0
+    with tqdm(total=len(work), initial=len(work) - len(missing), unit="run", desc=path.stem) as progress:
+        while missing:
+            tasks = [(options, {**how, "folder": folder(options) if folder else None}) for options in missing]
             try:
-                for line in results(missing, jobs, client, how):
+                for line in results(tasks, jobs, client):
                     files.append_line(path, line)
                     lines[key(line)] = line
                     progress.update()
-                    yield done()
             except TerminatedWorkerError:  # killed, or for want of memory: its run is done again
                 deaths += 1
                 if deaths > 3:
@@ -216,19 +212,21 @@ def run_missing(work, path, jobs=None, client=None, **how):
             except KeyboardInterrupt:
                 raise KeyboardInterrupt(f"interrupted; what has ended is in {path}, and the same command "
                                         "goes on") from None
+            missing = [options for options in work if key(options) not in lines]
+    return [lines[key(options)] for options in work]
 
 
-def results(work, jobs, client, how):
-    """The lines of the runs of `work`, as they end."""
+def results(tasks, jobs, client):
+    """The lines of the runs of `tasks`, pairs of options and the other arguments, as they end."""
     if client:
         from distributed import as_completed
 
-        futures = [client.submit(run, options, **how, pure=False) for options in work]
+        futures = [client.submit(run, options, **how, pure=False) for options, how in tasks]
         return (future.result() for future in as_completed(futures))
     with parallel_config("loky", inner_max_num_threads=1):
         # One task per worker at a time: a worker's death can only be the doing of those under way.
         parallel = Parallel(jobs or -1, return_as="generator_unordered", pre_dispatch="n_jobs", batch_size=1)
-    return parallel(delayed(run)(options, **how) for options in work)
+    return parallel(delayed(run)(options, **how) for options, how in tasks)
 
 
 def connect(address):

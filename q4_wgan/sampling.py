@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from . import files
+from .classifier import suffix
 from .command import ROOT, UserError
 from .networks import Z, make_generator, to_pixels
 
@@ -82,7 +83,7 @@ def generate(model, seeds, dataset="fashion", weights_dir=ROOT / "weights"):
 
 
 def weights_path(weights_dir, model, dataset="fashion"):
-    return Path(weights_dir) / f"q4_{model}{'' if dataset == 'fashion' else f'_{dataset}'}.pt"
+    return Path(weights_dir) / f"q4_{model}{suffix(dataset)}.pt"
 
 
 # ---- pictures ------------------------------------------------------------------------------------

@@ -8,7 +8,8 @@ from scipy import stats
 
 from .command import ROOT, UserError, read
 
-NAMES = {"dcgan": "DCGAN", "wgan-gp": "WGAN-GP", "wgan-clip": "WGAN, clipping", "textbook": "WGAN-GP, textbook loop"}
+NAMES = {"dcgan": "DCGAN", "wgan": "WGAN-GP", "wgan-gp": "WGAN-GP", "wgan-clip": "WGAN, clipping",
+         "textbook": "WGAN-GP, textbook loop"}  # of models and objectives
 
 
 def mean_std(values):

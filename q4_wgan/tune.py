@@ -17,7 +17,8 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the repository, wherever the script is started
 from q4_wgan import plots, runs
-from q4_wgan.command import Parser, add_folders, as_json, name, number, positive, run_main, write
+from q4_wgan.classifier import suffix
+from q4_wgan.command import Parser, as_json, positive, run_main, write
 from q4_wgan.summary import NAMES
 
 OBJECTIVES = ("dcgan", "wgan-gp", "wgan-clip")
@@ -87,32 +88,24 @@ def markdown(lines, shown=3):
 
 def main():
     parser = Parser(description=__doc__, epilog="""examples:
-  python q4_wgan/tune.py                  three hours of a core
+  python q4_wgan/tune.py                  four hours of a core
   python q4_wgan/tune.py --draws 32       eight more of each objective
-  python q4_wgan/tune.py --dim 4 --compute 20 --draws 2 --results-dir try    a smoke test, seconds""")
+  python q4_wgan/tune.py --dim 4 --compute 20 --draws 2 --results-dir try    a smoke test, a minute""")
     parser.add_argument("--draws", type=positive, default=DRAWS, help=f"of every objective (default: {DRAWS})")
-    parser.add_argument("--dim", type=number(int, 1, 1024), default=DIM, help=f"width D (default: {DIM})")
-    parser.add_argument("--compute", type=positive, default=COMPUTE, metavar="N",
-                        help=f"of every run, in iterations of DCGAN (default: {COMPUTE})")
-    parser.add_argument("--dataset", type=name, default="fashion", help="(default: fashion)")
-    parser.add_argument("--jobs", type=number(int, 1, 1024), help="runs at once (default: one per core)")
-    add_folders(parser, "data", "weights", "results")
+    runs.add_arguments(parser, DIM, COMPUTE)
     args = parser.parse_args()
 
-    where = args.dataset, args.data_dir.resolve(), args.weights_dir.resolve()
-    runs.ground(*where)  # missing images or weights: say so now
-    folder = args.results_dir / "q4"
+    path = args.results_dir / "q4" / f"tuning{suffix(args.dataset)}.json"
     work = [draw(objective, i, args.dim, args.compute) for i in range(args.draws) for objective in OBJECTIVES]
-    for lines in runs.run_missing(work, folder / "tuning.jsonl", args.jobs, where=where):
-        pass
+    lines = runs.run_missing(work, path.with_suffix(".jsonl"), args.jobs, where=runs.where(args))
     summary = summarise(lines)
-    write(folder / "tuning.json", as_json(summary))
-    plots.tuning(lines, folder / "tuning.png")
+    write(path, as_json(summary))
+    plots.tuning(lines, path.with_suffix(".png"))
     print(markdown(lines))
     for objective, found in summary.items():
         for key, end in found["edges"].items():
             print(f"{NAMES[objective]}: the best draw lies at the {end} end of the range of the {key}: widen it")
-    print(f"saved {folder / 'tuning.json'} and .png")
+    print(f"saved {path} and .png")
 
 
 if __name__ == "__main__":

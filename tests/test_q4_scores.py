@@ -9,7 +9,7 @@ import torch
 from helpers import ROOT, make_dataset, one_line, run_script
 from PIL import Image
 
-from q4_wgan import benchmark, classifier, evaluate, figures, files, images, tune
+from q4_wgan import benchmark, classifier, evaluate, figures, files, images, ledger, tune
 from q4_wgan.networks import make_generator, to_float
 
 README, EXPERIMENTS = ((ROOT / "q4_wgan" / name).read_text(encoding="utf-8")
@@ -83,7 +83,7 @@ def test_experiments_has_the_search():
 
 
 def test_experiments_has_the_attempts():
-    assert evaluate.attempts_markdown(files.read_lines(RESULTS / "attempts.jsonl")) in EXPERIMENTS
+    assert ledger.markdown(ledger.attempts(RESULTS / "attempts.jsonl")) in EXPERIMENTS
 
 
 def test_experiments_has_the_speed():
@@ -99,19 +99,6 @@ def test_experiments_has_the_speed():
 
 
 # ---- what evaluate.py derives --------------------------------------------------------------------
-
-def test_attempts_are_counted_once():
-    entries = [{"attempt": name, "model": model, "outcome": outcome, "reason": outcome} for name, model, outcome in (
-        ("a", "dcgan", "started"), ("a", "dcgan", "failed"), ("b", "dcgan", "started"), ("c", "wgan", "converged"),
-        ("b", "dcgan", "converged"), ("d", "dcgan", "failed"))]
-    found = evaluate.attempts_of(entries, "dcgan")
-    assert found == {"attempts": 3, "converged": 1, "failed": 2, "given_up": 0, "interrupted": 0,
-                     "failed_before_first_success": 1, "given_up_before_first_success": 0,
-                     "reasons": ["failed", "failed"]}
-    given_up = [{"attempt": "e", "model": "wgan", "outcome": "given up"}, *entries]
-    assert evaluate.attempts_of(given_up, "wgan")["given_up_before_first_success"] == 1
-    assert evaluate.attempts_of(entries[:2], "dcgan")["failed_before_first_success"] is None
-
 
 def losses_csv(path, iterations=2_000):
     """Losses as train.py writes them: the critic's is iteration / 1,000, the distance 2,000 / iteration."""
