@@ -1,4 +1,4 @@
-"""The figures of this room, as PNG files. Nothing in them is picked by hand."""
+"""The figures of this room, as PNG files."""
 
 import io
 import itertools
@@ -17,12 +17,14 @@ from .command import write  # noqa: E402
 from .sampling import grid  # noqa: E402
 from .summary import NAMES  # noqa: E402
 
-NAMES = {**NAMES, "wgan": "WGAN-GP"}
 COLOURS = {"dcgan": "tab:blue", "wgan": "tab:orange", "wgan-gp": "tab:orange", "wgan-clip": "tab:green",
            "textbook": "tab:grey"}
 OUTCOMES = {"trained": "tab:green", "collapsed": "tab:red", "diverged": "black"}
+PAIRS = (("only_dcgan", "only DCGAN", "tab:blue"), ("only_wgan_gp", "only WGAN-GP", "tab:orange"),
+         ("both", "both", "tab:olive"), ("neither", "neither", "lightgrey"))
 SMOOTH = 500  # iterations of the running mean
 DISTANCE = "relative Fréchet distance"
+GREY = {"cmap": "gray", "vmin": 0, "vmax": 255, "interpolation": "nearest"}
 
 
 def save(figure, path):
@@ -67,7 +69,7 @@ def losses(columns, path):
             axes.plot(mine["iteration"][seen], values[seen], "k.--", markersize=4, linewidth=0.8,
                       label=f"{who}, validation images")
             low, high = min(0, low), max(high, np.nanmax(values))
-        if model == "dcgan" and who != "generator":
+        if who == "discriminator":
             axes.axhline(2 * math.log(2), color="grey", linewidth=0.8, linestyle=":",
                          label="2 ln 2: cannot tell real from generated")
             high = max(high, 2 * math.log(2))
@@ -95,16 +97,23 @@ def distances(columns, unit, path):
     save(figure, path)
 
 
-def sheet(axes, pixels, columns):
-    axes.imshow(grid(pixels, columns=columns, scale=2).numpy(), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
-
-
 def samples(pixels, model, path):
     """pixels: uint8 (64, 28, 28) of the seeds 0 to 63."""
     figure, axes = plt.subplots(figsize=(6, 6.4), layout="constrained")
-    sheet(axes, pixels, 8)
+    axes.imshow(grid(pixels, columns=8, scale=2).numpy(), **GREY)
     axes.set_title(f"{NAMES[model]}: seeds 0 to {len(pixels) - 1}, uncurated")
     axes.axis("off")
+    save(figure, path)
+
+
+def training(pixels, iterations, model, path):
+    """A row of images per moment of the training. pixels: uint8 (rows, columns, 28, 28)."""
+    rows, columns = pixels.shape[:2]
+    figure, axes = plt.subplots(figsize=(1 + 0.55 * columns, 0.7 + 0.55 * rows), layout="constrained")
+    axes.imshow(grid(pixels.flatten(0, 1), columns=columns, scale=2).numpy(), **GREY)
+    axes.set(title=f"{NAMES[model]}: seeds 0 to {columns - 1} as training went", xticks=[],
+             ylabel="generator iteration")
+    axes.set_yticks([28 + 60 * k for k in range(rows)], [f"{n:,}" for n in iterations])
     save(figure, path)
 
 
@@ -113,21 +122,10 @@ def two_of_each(rows, path):
     figure, panels = plt.subplots(len(rows), 3, figsize=(9, 3.2 * len(rows)), layout="constrained", squeeze=False)
     for axes_row, (label, images) in zip(panels, rows.items()):
         for axes, (title, picture) in zip(axes_row, images):
-            axes.imshow(picture.numpy(), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+            axes.imshow(picture.numpy(), **GREY)
             axes.set_title(title, fontsize=13)
             axes.set(xticks=[], yticks=[])
         axes_row[0].set_ylabel(label, fontsize=15)
-    save(figure, path)
-
-
-def training(pixels, iterations, model, path):
-    """A row of images per moment of the training. pixels: uint8 (rows, columns, 28, 28)."""
-    rows, columns = pixels.shape[:2]
-    figure, axes = plt.subplots(figsize=(1 + 0.55 * columns, 0.7 + 0.55 * rows), layout="constrained")
-    sheet(axes, pixels.flatten(0, 1), columns)
-    axes.set(title=f"{NAMES[model]}: seeds 0 to {columns - 1} as training went", xticks=[],
-             ylabel="generator iteration")
-    axes.set_yticks([28 + 60 * k for k in range(rows)], [f"{n:,}" for n in iterations])
     save(figure, path)
 
 
@@ -136,14 +134,16 @@ def training(pixels, iterations, model, path):
 def tuning(lines, path):
     """Every draw of the search: relative distance against the critic's rate and the generator's ratio to it."""
     figure, panels = plt.subplots(1, 2, figsize=(12, 4.8), layout="constrained", sharey=True)
-    for axes, what in zip(panels, ("learning rate of the critic", "generator's learning rate over the critic's")):
-        for objective in dict.fromkeys(line["objective"] for line in lines):
-            for outcome, marker in (("trained", "o"), ("collapsed", "x")):
-                points = [(line["learning_rate"] if axes is panels[0] else
-                           line["generator_learning_rate"] / line["learning_rate"], line["relative_distance"])
-                          for line in lines if (line["objective"], line["outcome"]) == (objective, outcome)]
-                if points:
-                    axes.plot(*zip(*points), marker, color=COLOURS[objective], label=f"{NAMES[objective]}, {outcome}")
+    views = {"learning rate of the critic": lambda line: line["learning_rate"],
+             "generator's learning rate over the critic's":
+                 lambda line: line["generator_learning_rate"] / line["learning_rate"]}
+    for axes, (what, value) in zip(panels, views.items()):
+        for objective, (outcome, marker) in itertools.product(
+                dict.fromkeys(line["objective"] for line in lines), (("trained", "o"), ("collapsed", "x"))):
+            points = [(value(line), line["relative_distance"]) for line in lines
+                      if (line["objective"], line["outcome"]) == (objective, outcome)]
+            if points:
+                axes.plot(*zip(*points), marker, color=COLOURS[objective], label=f"{NAMES[objective]}, {outcome}")
         axes.set(xscale="log", yscale="log", xlabel=what)
         axes.grid(alpha=0.3)
     panels[1].xaxis.set_major_formatter("{x:g}")
@@ -157,19 +157,18 @@ def tuning(lines, path):
 def comparison(lines, path):
     """Curves of every training against core minutes, in both feature spaces, and against iterations."""
     figure, panels = plt.subplots(1, 3, figsize=(15, 4.8), layout="constrained")
-    views = (("core_seconds", "relative_distance", "classifier's features"),
-             ("core_seconds", "relative_distance_pixels", "64 principal components of the pixels"),
-             ("iteration", "relative_distance", "classifier's features"))
-    for axes, (x, y, space) in zip(panels, views):
-        labelled = set()
+    minutes, iterations = ("core_seconds", 60, "minutes of one core"), ("iteration", 1, "generator iteration")
+    views = ((minutes, "relative_distance", "classifier's features"),
+             (minutes, "relative_distance_pixels", "64 principal components of the pixels"),
+             (iterations, "relative_distance", "classifier's features"))
+    for axes, ((x, unit, xlabel), y, space) in zip(panels, views):
+        first = {line["objective"]: line for line in reversed(lines)}  # of each objective one line has a label
         for line in lines:
-            objective = line["objective"]
-            axes.plot([point[x] / (60 if x == "core_seconds" else 1) for point in line["curve"]],
-                      [point[y] for point in line["curve"]], ".-", color=COLOURS[objective], alpha=0.7, markersize=3,
-                      linewidth=1, label=None if objective in labelled else NAMES[objective])
-            labelled.add(objective)
-        axes.set(yscale="log", xlabel="minutes of one core" if x == "core_seconds" else "generator iteration",
-                 ylabel=f"{DISTANCE} (validation images)", title=space)
+            objective, curve = line["objective"], line["curve"]
+            axes.plot([point[x] / unit for point in curve], [point[y] for point in curve], ".-", markersize=3,
+                      color=COLOURS[objective], alpha=0.7, linewidth=1,
+                      label=NAMES[objective] if line is first[objective] else None)
+        axes.set(yscale="log", xlabel=xlabel, ylabel=f"{DISTANCE} (validation images)", title=space)
         log_ticks(axes.yaxis)
         axes.grid(alpha=0.3, which="both")
         axes.legend(fontsize=8)
@@ -179,57 +178,59 @@ def comparison(lines, path):
 
 def stability(result, paper, path):
     """Outcome of every run by objective, learning rate and setting; distances; the pairs as the paper's table 2."""
-    cells = result["cells"]
-    settings = list(dict.fromkeys(cell["setting"] for cell in cells))
-    rows = list(dict.fromkeys((cell["objective"], cell["rate"]) for cell in cells))
     figure = plt.figure(figsize=(13, 10.5), layout="constrained")
     above, below = figure.subfigures(2, 1, height_ratios=(1.5, 1))
     heat, (left, middle, right) = above.subplots(), below.subplots(1, 3)
-    colours = np.ones((len(rows), len(settings), 4))
-    for cell in cells:
-        row, column = rows.index((cell["objective"], cell["rate"])), settings.index(cell["setting"])
-        shades = [to_rgba(OUTCOMES[outcome], 0.35) for outcome in cell["outcomes"]] or [(1, 1, 1, 1)]
-        colours[row, column] = np.mean(shades, axis=0)
-        words = [f"{cell['outcomes'].count(o)} {o}" for o in OUTCOMES if o in cell["outcomes"]]
-        found = ", ".join(f"{d:.0f}" for d in cell["relative_distances"] if d is not None)
-        heat.text(column, row, "\n".join([", ".join(words), *([found] if found else [])]), ha="center", va="center",
-                  fontsize=8)
-    heat.imshow(colours, aspect="auto", interpolation="nearest")
-    heat.set_xticks(range(len(settings)), [textwrap.fill(setting, 18) for setting in settings], fontsize=9)
-    rates = {(cell["objective"], cell["rate"]): cell["learning_rate"] for cell in cells}
-    labels = [f"{NAMES[objective]}\n{rate}: {rates[objective, rate]:g}" for objective, rate in rows]
-    heat.set_yticks(range(len(rows)), labels, fontsize=9)
-    heat.set_title("Outcomes of the runs of each cell, and their relative Fréchet distances; on the left the learning "
-                   "rate of the critic")
+    outcome_table(heat, result["cells"])
 
-    for number, objective in enumerate(dict.fromkeys(cell["objective"] for cell in cells)):
-        points = [(d, rest) for cell in cells if cell["objective"] == objective
-                  for d, rest in zip(cell["relative_distances"], cell["came_to_rest"]) if d is not None]
-        shift = np.linspace(-0.3, 0.3, len(points)) if len(points) > 1 else [0]
-        for (distance, rest), x in zip(sorted(points, key=lambda point: point[0]), shift):
-            left.plot(number + x, distance, "o", markersize=4, color=COLOURS[objective],
+    objectives = list(dict.fromkeys(cell["objective"] for cell in result["cells"]))
+    for number, objective in enumerate(objectives):
+        points = sorted((d, rest) for cell in result["cells"] if cell["objective"] == objective
+                        for d, rest in zip(cell["relative_distances"], cell["came_to_rest"]) if d is not None)
+        for (distance, rest), shift in zip(points, np.linspace(-0.3, 0.3, len(points))):
+            left.plot(number + shift, distance, "o", markersize=4, color=COLOURS[objective],
                       markerfacecolor=COLOURS[objective] if rest else "white")
-    names = [NAMES[objective] for objective in dict.fromkeys(cell["objective"] for cell in cells)]
-    left.set_xticks(range(len(names)), names)
+    left.set_xticks(range(len(objectives)), [NAMES[objective] for objective in objectives])
     left.set(yscale="log", ylabel=DISTANCE, title="All runs; filled: had come to rest")
     log_ticks(left.yaxis)
     left.grid(alpha=0.3)
 
-    parts = (("only_dcgan", "only DCGAN", "tab:blue"), ("only_wgan_gp", "only WGAN-GP", "tab:orange"),
-             ("both", "both", "tab:olive"), ("neither", "neither", "lightgrey"))
-    theirs = [dict(zip(("score", *(part for part, _, _ in parts)), row)) for row in paper]
-    ours = [result["only_dcgan_or_wgan_gp"]]
-    for axes, bars, labels, title, xlabel, ylabel in (
-            (middle, ours, ["trained"], "Ours: same setting, rate and seed", "", "pairs of runs"),
-            (right, theirs, [row["score"] for row in theirs], "The paper's table 2 (32x32 ImageNet)",
-             "least Inception score, stricter to the right", "architectures")):
-        height = np.zeros(len(bars))
-        for part, name, colour in parts:
-            values = np.array([row[part] for row in bars])
-            axes.bar(range(len(bars)), values, 0.6, bottom=height, color=colour, label=name)
-            height += values
-        axes.set_xticks(range(len(bars)), labels)
-        axes.set(title=title, xlabel=xlabel, ylabel=ylabel, xlim=(-0.8, len(bars) - 0.2))
-    middle.set_ylim(0, 1.3 * max(1, sum(ours[0].values())))
+    ours = result["only_dcgan_or_wgan_gp"]
+    bars(middle, [ours], ["trained"])
+    middle.set(title="Ours: same setting, rate and seed", ylabel="pairs of runs",
+               ylim=(0, 1.3 * max(1, sum(ours.values()))))
     middle.legend(fontsize=8, ncols=2, loc="upper center")
+    bars(right, [dict(zip((part for part, _, _ in PAIRS), row[1:])) for row in paper], [row[0] for row in paper])
+    right.set(title="The paper's table 2 (32x32 ImageNet)", ylabel="architectures",
+              xlabel="least Inception score, stricter to the right")
     save(figure, path)
+
+
+def outcome_table(axes, cells):
+    settings = list(dict.fromkeys(cell["setting"] for cell in cells))
+    rows = list(dict.fromkeys((cell["objective"], cell["rate"], cell["learning_rate"]) for cell in cells))
+    colours = np.ones((len(rows), len(settings), 4))
+    for cell in cells:
+        row = rows.index((cell["objective"], cell["rate"], cell["learning_rate"]))
+        column, outcomes = settings.index(cell["setting"]), cell["outcomes"]
+        colours[row, column] = np.mean([to_rgba(OUTCOMES[outcome], 0.35) for outcome in outcomes], axis=0)
+        words = ", ".join(f"{outcomes.count(outcome)} {outcome}" for outcome in OUTCOMES if outcome in outcomes)
+        found = ", ".join(f"{d:.0f}" for d in cell["relative_distances"] if d is not None)
+        axes.text(column, row, f"{words}\n{found}".strip(), ha="center", va="center", fontsize=8)
+    axes.imshow(colours, aspect="auto", interpolation="nearest")
+    axes.set_xticks(range(len(settings)), [textwrap.fill(setting, 18) for setting in settings], fontsize=9)
+    axes.set_yticks(range(len(rows)), [f"{NAMES[objective]}\n{rate}: {value:g}" for objective, rate, value in rows],
+                    fontsize=9)
+    axes.set_title("Outcomes of the runs of each cell, and their relative Fréchet distances; on the left the learning "
+                   "rate of the critic")
+
+
+def bars(axes, rows, labels):
+    """A bar per row of counts {part of PAIRS: count}."""
+    height = np.zeros(len(rows))
+    for part, name, colour in PAIRS:
+        values = np.array([row[part] for row in rows])
+        axes.bar(range(len(rows)), values, 0.6, bottom=height, color=colour, label=name)
+        height += values
+    axes.set_xticks(range(len(rows)), labels)
+    axes.set_xlim(-0.8, len(rows) - 0.2)

@@ -10,6 +10,7 @@ from helpers import ROOT, make_dataset, one_line, run_script
 from PIL import Image
 
 from q4_wgan import benchmark, classifier, evaluate, figures, files, images, ledger, tune
+from q4_wgan.command import UserError
 from q4_wgan.networks import make_generator, to_float
 
 README, EXPERIMENTS = ((ROOT / "q4_wgan" / name).read_text(encoding="utf-8")
@@ -195,13 +196,25 @@ def test_evaluate(world):
 
 
 def test_figures(world, monkeypatch, capsys):
+    """Also the strip and the GIF, of the model whose training shipped a record of its images."""
     monkeypatch.setattr(figures, "first_of_class", lambda *_: (0, torch.zeros(28, 28, dtype=torch.uint8)))
+    images = np.arange(3, dtype=np.uint8)[:, None, None, None] * np.full((1, 10, 28, 28), 100, dtype=np.uint8)
+    np.savez(world / "results/q4/wgan_toy_grids.npz", iterations=np.array([100, 200, 250]), images=images)
     folders = ("--data-dir", world / "data", "--weights-dir", world / "weights", "--results-dir", world / "results")
     monkeypatch.setattr("sys.argv", ["figures.py", "--dataset", "toy", *map(str, folders)])
     figures.main()
-    for stem in ("losses_toy", "distances_toy", "dcgan_toy_samples", "wgan_toy_samples", "images_toy"):
+    for stem in ("losses_toy", "distances_toy", "dcgan_toy_samples", "wgan_toy_samples", "images_toy", "wgan_toy_training"):
         assert Image.open(world / f"results/q4/{stem}.png").size[0] >= 900
+    film = Image.open(world / "results/q4/wgan_toy_training.gif")
+    assert film.n_frames == 3 and film.size == (444, 190)
+    for frame in range(3):
+        film.seek(frame)
+        assert film.convert("L").getpixel((40, 60)) == 100 * frame  # in the first image
+    assert not (world / "results/q4/dcgan_toy_training.png").exists()
     assert "saved the figures" in capsys.readouterr().out
+    (world / "results/q4/wgan_toy_grids.npz").write_bytes(b"PK damaged")
+    with pytest.raises(UserError, match="wgan_toy_grids.npz"):
+        figures.main()
 
 
 def test_an_image_of_a_class_has_neighbours_of_it(world, monkeypatch):
