@@ -16,7 +16,8 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-FOLDERS = {"data": "images, in torchvision's layout", "weights": "trained models", "results": "tables and figures"}
+FOLDERS = {"data": "images, in torchvision's layout", "weights": "trained models; take no stranger's",
+           "results": "tables and figures"}
 
 
 class UserError(Exception):
