@@ -71,8 +71,8 @@ def difference_cells(entries):
     """For every pair a - b: the mean and its 95 % interval."""
     by_pair = {}
     for e in entries:
-        cell = f"{e['difference']:+.2f} [{e['low']:+.2f}, {e['high']:+.2f}]".replace("-", "−")
-        by_pair.setdefault((e["a"], e["b"]), []).append(cell)
+        mean, low, high = (f"{Decimal(two_digits(e[key])):+}" for key in ("difference", "low", "high"))
+        by_pair.setdefault((e["a"], e["b"]), []).append(f"{mean} [{low}, {high}]".replace("-", "−"))
     return [[f"{a} − {b}", *cells] for (a, b), cells in by_pair.items()]
 
 
