@@ -43,7 +43,7 @@ EXAMPLES = """examples:
 
 def arguments():
     parser = command.Parser(description=__doc__, epilog=EXAMPLES)
-    number, positive, rate = command.number, command.positive, command.number(float, above=0, high=1e30)
+    number, positive, rate = command.number, command.positive, command.number(float, above=0, high=10)
     add = parser.add_argument_group("what to train").add_argument
     add("--model", choices=sampling.MODELS, required=True)
     add("--dataset", type=command.name, help="fashion, mnist, or NAME of data/NAME/raw (default: fashion)")

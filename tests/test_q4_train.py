@@ -53,6 +53,17 @@ def killed_at(iteration, how=die):
     Training.step = stepping
 
 
+def diverging():
+    """As with a learning rate that is far too high."""
+    often()
+    step = Training.step
+
+    def stepping(self):
+        self.critic.linear.weight.data.mul_(1e30)
+        step(self)
+    Training.step = stepping
+
+
 def killed_in_move(number):
     """Killed at the given move of shipping; 0: before the journal is there."""
     lenient()
@@ -136,7 +147,7 @@ def test_a_killed_shipping_is_mended_by_resume(base, tmp_path, move):
 
 def test_a_failure_ships_nothing(base):
     before = (base / "weights/q4_wgan_toy.pt").read_bytes()
-    done = train(base, "failed", "--lr", 1e30, prepare=None)
+    done = train(base, "failed", prepare=(diverging,))
     assert done.returncode == 1 and "NaN" in done.stdout, done.stderr
     assert (base / "weights/q4_wgan_toy.pt").read_bytes() == before
     assert not (base / "failed/q4/wgan_toy_losses.csv").exists()
@@ -168,7 +179,8 @@ def test_damaged_run_folders(base, tmp_path, name, content):
 
 @pytest.mark.parametrize("words, message", [
     (("--model", "dcgan", "--penalty", "gp"), "--penalty"), (("--iterations", 0), "--iterations"),
-    (("--lr", -1), "--lr"), (("--batch", 101), "--batch"), (("--resume",), "no run to go on with"),
+    (("--lr", -1), "--lr"), (("--lr", "1e29"), "--lr"), (("--batch", 101), "--batch"),
+    (("--resume",), "no run to go on with"),
     (("--penalty-images", 9), "at most the 8"), (("--beta1", 1), "below 1"), (("--seed", 2**32), "--seed"),
     (("--dim", 10_000_000), "--dim"), (("--name", ""), "name"), (("--dataset", "absent"), "absent"),
     (("--resume", "--quick"), "--quick"), (("--penalty", "clip", "--beta1", 0), "clipping")])
