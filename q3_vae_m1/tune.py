@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 from joblib import Parallel, delayed
+from scipy.stats import gmean
 from sklearn.metrics import euclidean_distances
 from sklearn.svm import SVC
 from threadpoolctl import threadpool_limits
@@ -57,7 +58,7 @@ def summary(drawn, errors):
     as at 3000."""
     means = {n: np.mean([e for (m, _), e in zip(drawn, errors) if m == n]) for n in COUNTS}
     return {"errors": {str(n): round(float(mean), 3) for n, mean in means.items()},
-            "score": round(float(np.exp(np.mean(np.log(list(means.values()))))), 4)}
+            "score": round(float(gmean(list(means.values()))), 4)}
 
 
 def kernel_errors(features, validation, data, grid):

@@ -56,7 +56,10 @@ def read_losses(path):
     """{column: float array (rows,), NaN where empty} of the losses csv that train.py ships."""
     try:
         rows = list(csv.DictReader(read(path).decode().splitlines()))
-        return {name: np.array([float(row[name] or math.nan) for row in rows]) for name in rows[0]}
+        columns = {name: np.array([float(row[name] or math.nan) for row in rows]) for name in rows[0]}
+        if np.isnan(columns["distance"]).all():
+            raise ValueError
+        return columns
     except (IndexError, KeyError, ValueError, TypeError):
         raise UserError(f"{path}: not the losses that train.py writes") from None
 

@@ -20,6 +20,7 @@ import hashlib
 import io
 import json
 import os
+import runpy
 import shutil
 import signal
 import subprocess
@@ -75,13 +76,18 @@ def small():
     import q4_wgan.metrics
     import q4_wgan.run_folder as run_folder
     import q4_wgan.runs
-    import q4_wgan.stability
     q3_vae_m1.classifiers.COUNTS = (20, 50)
     q3_vae_m1.vae.DEFAULTS = {key: value | {"epochs": 2} for key, value in q3_vae_m1.vae.DEFAULTS.items()}
     run_folder.LOG_EVERY, run_folder.CHECKPOINT_EVERY, run_folder.SAMPLE_EVERY = 5, 6, {"wgan": 12, "dcgan": 12}
     q4_wgan.metrics.verdict = lambda *_: ("converged", "here every training does")
     q4_wgan.runs.SAVE_EVERY = 0
-    q4_wgan.stability.SETTINGS = dict(list(q4_wgan.stability.SETTINGS.items())[:1])
+    if Path(sys.argv[0]).name in ("figures.py", "stability.py"):
+        from q4_wgan import command, figures, stability
+        script = figures if sys.argv[0].endswith("figures.py") else stability
+        # No image of a generator that has learned so little looks like a class.
+        figures.first_of_class = lambda *_: (0, torch.zeros(28, 28, dtype=torch.uint8))
+        stability.SETTINGS = dict(list(stability.SETTINGS.items())[:1])
+        runpy.run_path = lambda *_, **__: command.run_main(script.main)
 
 
 def run(name, out, *more, hook=(), **how):

@@ -41,6 +41,8 @@ def take_away():
     for name in ("fork", "forkpty", "pread", "pwrite", "preadv", "pwritev", "killpg", "setsid", "setpgid", "getpgid",
                  "geteuid", "mkfifo", "fchmod", "sched_getaffinity", "posix_fadvise"):
         delattr(os, name)
+    # Without sched_getaffinity joblib warns on Linux; on Windows it asks in another way.
+    os.environ.setdefault("LOKY_MAX_CPU_COUNT", str(os.cpu_count()))
     for name in ("SIGKILL", "SIGHUP", "SIGALRM", "SIGPIPE", "SIGUSR1", "SIGUSR2", "SIGQUIT"):
         delattr(signal, name)
     for name in ("fcntl", "resource", "pwd", "grp", "termios", "tty", "pty"):
