@@ -8,6 +8,7 @@ Where a training shipped its record of images, results/q4/MODEL_grids.npz, a str
 """
 
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -55,7 +56,7 @@ def training_pictures(path, model, stem):
     try:
         with np.load(path) as record:
             iterations, grids = record["iterations"], torch.from_numpy(record["images"])
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         raise UserError(f"{path}: not the images that train.py ships") from None
     plots.training(grids, iterations, model, f"{stem}_training.png")
     frames = []

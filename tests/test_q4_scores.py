@@ -217,9 +217,10 @@ def test_figures(world, monkeypatch, capsys):
         assert film.convert("L").getpixel((40, 60)) == 100 * frame  # in the first image
     assert not (world / "results/q4/dcgan_toy_training.png").exists()
     assert "saved the figures" in capsys.readouterr().out
-    (world / "results/q4/wgan_toy_grids.npz").write_bytes(b"PK damaged")
-    with pytest.raises(UserError, match="wgan_toy_grids.npz"):
-        figures.main()
+    for damaged in (b"", b"PK damaged", b"PK\x03\x04 cut short"):
+        (world / "results/q4/wgan_toy_grids.npz").write_bytes(damaged)
+        with pytest.raises(UserError, match="wgan_toy_grids.npz"):
+            figures.main()
 
 
 def test_an_image_of_a_class_has_neighbours_of_it(world, monkeypatch):
