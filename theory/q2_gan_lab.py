@@ -73,7 +73,7 @@ def publish(name, folder, results):
             pictures["gan_lab_graphs.png"] = command.read(folder / f"{final}_graphs.png")
             pictures["gan_lab_stages.png"] = plots.stages(run, folder)
         pictures["gan_lab_histories.png"] = plots.histories([records[k] for k, _ in PLACES.values() if k in records])
-    except (OSError, KeyError, ValueError) as error:
+    except (OSError, KeyError, ValueError, SyntaxError) as error:  # the last: Pillow, of a damaged PNG
         raise UserError(f"run {name} cannot be shown: {error!r}") from None
     for file, content in pictures.items():
         command.write(results / file, content)
