@@ -141,7 +141,8 @@ def test_publish_names_what_is_missing_or_damaged(tmp_path):
     folder = record(tmp_path, "broken")
     (folder / "epoch000150.png").unlink()
     one_line(run("--publish", "broken", "--results-dir", tmp_path), "epoch000150.png")
-    (folder / "epoch000150.png").write_bytes(b"")
+    for picture in ("epoch000150.png", "epoch000150_plot.png"):
+        (folder / picture).write_bytes(b"")
     one_line(run("--publish", "broken", "--results-dir", tmp_path), "cannot be shown")
     (folder / "run.json").write_text('{"outcome": "converged"}')
     one_line(run("--publish", "broken", "--results-dir", tmp_path), "cannot be shown")
