@@ -32,7 +32,8 @@ ABLATIONS = {  # of the features: what changes of the VAE's settings
     "M1, no distortion": {"distort": 0.0},
     "M1, 60 epochs": {"epochs": 60},
 }
-SAMPLES = ("M1, samples", "M1 (Bernoulli), samples")  # one z ~ q(z|x) for each image in place of the mean
+# One z ~ q(z|x) for each image in place of the mean, for all images or for the training images alone.
+SAMPLES = tuple(f"{vae}, samples{which}" for which in ("", " to train on") for vae in VAES)
 EXAMPLES = """examples:
   python q3_vae_m1/record.py                           what is missing; start it twice to use two cores
   python q3_vae_m1/record.py --draws 20                ten more label draws
@@ -93,9 +94,9 @@ def features_of(dataset, features, seed, images, folder, o, device):
         return [transform(x) for x in both]
     model = obtain_vae(dataset, features, seed, images, folder, o, device)
     posteriors = [posterior(model, x) for x in both]
-    if features in SAMPLES:
-        return [torch.normal(mean, deviation, generator=random).numpy() for mean, deviation in posteriors]
-    return [mean.numpy() for mean, _ in posteriors]
+    sampled = 0 if features not in SAMPLES else 1 if features.endswith("to train on") else 2
+    return [(torch.normal(mean, deviation, generator=random) if i < sampled else mean).numpy()
+            for i, (mean, deviation) in enumerate(posteriors)]
 
 
 def work(unit, wanted, images, folder, o, device, record):

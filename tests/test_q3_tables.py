@@ -247,7 +247,9 @@ def test_comparisons_in_sentences_hold_with_their_intervals():
     assert bernoulli == [0, 1, 1, 1]
     bernoulli = [sign("fashion", "M1 (Bernoulli)+transductive", "raw pixels+transductive", n) for n in classifiers.COUNTS]
     assert bernoulli == [-1, 0, 1, 1]
-    assert mean("mnist", "M1 (Bernoulli)+SVM", 100)["error_mean"] > mean("mnist", "M1+TSVM", 100)["error_mean"]
+    behind = [mean("mnist", "M1 (Bernoulli)+SVM", n)["error_mean"] - mean("mnist", "M1+TSVM", n)["error_mean"]
+              for n in classifiers.COUNTS]
+    assert min(behind[:3]) > 0 and -0.2 < behind[3] < 0  # about level
 
 
 @pytest.mark.parametrize("dataset", SETS)
@@ -260,6 +262,7 @@ def test_speed_and_worse_draws_are_those_of_the_records():
     text, speed = " ".join(EXPERIMENTS.split()), result("benchmark")
     assert f"One epoch takes {speed['our_seconds']} s, where the usual loop takes {speed['usual_seconds']} s" in text
     assert f"ratio is {speed['ratio']}" in text and f"torch {speed['torch']}" in text
-    worse = [a - b for n in classifiers.COUNTS for a, b in zip(mean("fashion", "M1+transductive", n)["errors"]["0"],
-                                                               mean("fashion", "M1+SVM", n)["errors"]["0"]) if a > b]
-    assert f"SVM on {len(worse)} of the 40 label draws of Fashion-MNIST, by at most {max(worse):.2f} points" in text
+    worse = {dataset: [a - b for n in classifiers.COUNTS for seed in map(str, range(5)) for a, b in zip(
+        *(mean(dataset, f"M1+{fit}", n)["errors"][seed] for fit in ("transductive", "SVM"))) if a > b] for dataset in SETS}
+    assert not worse["mnist"] and (f"SVM in {len(worse['fashion'])} of the 200 cases of Fashion-MNIST (four label counts, "
+                                   f"ten draws, five trainings), by at most {max(worse['fashion']):.2f} points") in text
