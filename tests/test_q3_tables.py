@@ -258,6 +258,12 @@ def test_settings_in_use_are_those_that_the_search_found(dataset):
     assert chosen == {features: classifiers.svm_settings(dataset, features) for features in chosen} and len(chosen) == 4
 
 
+def test_other_graphs_gain_as_little_as_is_said():
+    first, *others = (row["errors"] for row in result("graph_search_fashion")["rows"])
+    gain = max(first[n] - other[n] for other in others for n in first)
+    assert f"Other graphs gain at most {gain:.2f} points" in EXPERIMENTS
+
+
 def test_speed_and_worse_draws_are_those_of_the_records():
     text, speed = " ".join(EXPERIMENTS.split()), result("benchmark")
     assert f"One epoch takes {speed['our_seconds']} s, where the usual loop takes {speed['usual_seconds']} s" in text
