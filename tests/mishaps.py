@@ -72,6 +72,7 @@ TIMES = {"seconds", "core_seconds", "time", "attempt", "commit", "seconds_to_rea
 def small():
     """In the script's process: what makes the commands short and lets two dozen iterations converge."""
     sys.path.insert(0, str(ROOT))
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell ignores it for what runs in the background
     import q3_vae_m1.classifiers
     import q3_vae_m1.vae
     import q4_wgan.metrics
