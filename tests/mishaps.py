@@ -190,6 +190,8 @@ def unmended(place, wanted):
         if hashlib.sha256((place / "weights" / file).read_bytes()).hexdigest() != digest:
             return f"{file} is not what SHA256SUMS says"
     found = snapshot(place)
+    for path in [path for path in found if path.endswith("checkpoint.pt") and path not in wanted]:
+        del found[path]  # of a training that has shipped: --resume would only ship it again
     if found.keys() != wanted.keys():
         return f"files: {sorted(found.keys() ^ wanted.keys())}"
     other = [file for file in wanted if found[file] != wanted[file]]

@@ -258,6 +258,45 @@ def test_settings_in_use_are_those_that_the_search_found(dataset):
     assert chosen == {features: classifiers.svm_settings(dataset, features) for features in chosen} and len(chosen) == 4
 
 
+def test_what_each_deviation_gives_is_that_of_the_record():
+    """Every range of differences in the section; and where none is shown, the interval has 0."""
+    text = " ".join(EXPERIMENTS.split())
+
+    def of(dataset, method, counts=classifiers.COUNTS):
+        return [e for e in result("differences") if e["dataset"] == dataset and e["a"] == f"{method}+SVM"
+                and e["labels"] in counts]
+
+    def span(*words):
+        sizes = sorted(abs(e["difference"]) for e in of(*words))
+        return " to ".join(markdown.two_digits(size) for size in (sizes[0], sizes[-1]))
+
+    def size(*words):
+        return markdown.two_digits(abs(of(*words)[0]["difference"]))
+
+    many, few = classifiers.COUNTS[1:], classifiers.COUNTS[:1]
+    small, none = "M1 (Bernoulli), small KL weight", "M1, no distortion"
+    assert f"Bernoulli model gains {span('fashion', small)} points on Fashion-MNIST" in text
+    assert f"On MNIST it loses {span('mnist', small)}." in text
+    assert (f"Weight 1 costs M1 {span('fashion', 'M1, KL weight 1')} points on Fashion-MNIST and "
+            f"{span('mnist', 'M1, KL weight 1')} on MNIST") in text
+    assert f"autoencoder, costs {span('fashion', 'M1, KL weight 0')} on Fashion-MNIST" in text
+    assert f"it costs {span('mnist', 'M1, KL weight 0', many)} from 600 labels on" in text
+    assert f"on MNIST is {span('mnist', none)} points larger" in text
+    assert (f"it is {size('fashion', none)} smaller at 100 labels, {size('fashion', none, (3000,))} smaller at 3000"
+            in text)
+    assert (f"cost M1 {span('mnist', 'M1, 60 epochs', many)} points from 600 labels on; at 100 labels they are "
+            f"{size('mnist', 'M1, 60 epochs')} better") in text
+    for e in (*of("mnist", "M1, KL weight 0", few), *of("fashion", none, (600, 1000))):
+        assert e["low"] < 0 < e["high"]
+    samples = [e["difference"] for d in SETS for m in ("samples", "samples to train on") for e in of(d, f"M1, {m}")]
+    assert f"M1 is as good within {max(map(abs, samples)):.2f} points" in text
+    for of_all, words in (("samples", "it loses {} points on Fashion-MNIST and {} on MNIST"),
+                          ("samples to train on", "for the training images alone, {} and {}.")):
+        assert words.format(*(size(d, f"M1 (Bernoulli), {of_all}") for d in SETS)) in text
+    assert (f"costs the SVM {span('fashion', 'binarised pixels')} points on Fashion-MNIST and "
+            f"{span('mnist', 'binarised pixels')} on MNIST") in text
+
+
 def test_other_graphs_gain_as_little_as_is_said():
     first, *others = (row["errors"] for row in result("graph_search_fashion")["rows"])
     gain = max(first[n] - other[n] for other in others for n in first)
