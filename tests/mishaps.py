@@ -202,7 +202,7 @@ def bad_end(done, statuses):
     """What is wrong with how a script ended, or None."""
     text = re.sub(r".*Warning: Data has no positive values.*\n.*\n", "", done.stderr)  # a set this small has no errors
     lines = [line for line in text.replace("\r", "\n").splitlines()
-             if line.strip() and "|" not in line and not re.search(r": \d+ of \d+", line)]  # progress aside
+             if line.strip() and "|" not in line and not re.search(r"\b\d of \d", line)]  # progress aside
     if done.returncode not in statuses:
         return f"status {done.returncode}: {lines[-1:]}"
     if "Traceback" in done.stderr or done.returncode and len(lines) > 1:

@@ -14,7 +14,7 @@ PEN_SIGMA = 0.02
 REACH = 2 * PEN_SIGMA
 GRID_CELLS = 30  # the page's own grid for its KL and JS graphs
 
-# The criterion, fixed before the runs that it judges. It is read every MEASURE_EVERY epochs.
+# The criterion, fixed before the runs that it is for. It is read every MEASURE_EVERY epochs.
 MEASURE_EVERY = 500
 CRITERION = {
     # The samples match: each of the last `in_a_row` measurements keeps all three limits.
