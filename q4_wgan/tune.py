@@ -1,4 +1,4 @@
-"""Equal search: 24 random draws of the settings for DCGAN, WGAN-GP and WGAN with clipping, compared on validation images.
+"""Equal search: 24 random draws of the settings for DCGAN, WGAN-GP and clipping, compared on validation images.
 
 The draws of all three have the same distributions: the critic's learning rate log-uniform from 2e-4 to 2e-2, the
 generator's 1/4 to 8 times that, Adam's beta1 0 or 0.5, the gradient penalty on the first 16, 32 or 64 images of a
