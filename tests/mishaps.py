@@ -165,7 +165,9 @@ def content(path):
     if path.suffix == ".npz":
         with np.load(io.BytesIO(data)) as arrays:
             return {key: value.tobytes() for key, value in arrays.items()}
-    return None if path.name in ("SHA256SUMS", "report.pdf") or path.suffix == ".joblib" else data
+    if path.name in ("SHA256SUMS", "report.pdf") or path.suffix == ".joblib" or path.name.startswith("comparison"):
+        return None  # they hold hashes, dates, bytes of pickles, or a curve against seconds
+    return data
 
 
 def timeless(value):
