@@ -105,6 +105,12 @@ def test_times_are_those_measured():
             assert times.row(command, seconds) in README
 
 
+def test_mishaps_are_those_counted():
+    counts = [entry for part in result("mishaps.json").values() for entry in part.values()]
+    assert not any(entry["wrong"] for entry in counts)
+    assert f"On Linux {sum(entry['cases'] for entry in counts):,} such cases were run" in README
+
+
 def test_the_python_example_runs(tmp_path):
     example = re.search(r"```python\n(.*?)```", README, re.DOTALL)[1]
     assert '"vae-gan-wgan"' in example
