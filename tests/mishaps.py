@@ -1,11 +1,11 @@
-"""Every script through every mishap, more of each than the tests have time for; writes results/mishaps.json.
+"""The scripts through every mishap, more of each than the tests have time for; writes results/mishaps.json.
 
     python tests/mishaps.py [PART ...] [--only WORD]
 
   inputs      a sweep of bad values over every option of every script: status 2, one line on stderr, no file
   damage      every file that a script reads, damaged in four ways: no traceback, and an error is one line
   kills       ended before each change of a file: the same command (or --resume) mends all
-  interrupts  Ctrl-C before every third change of a file, and at nine moments: status 130, one line, mended likewise
+  interrupts  Ctrl-C before every third change of a file: status 130, one line, mended likewise
   disks       a disk of 20 sizes that are too small, and a read-only one: one line; with room, the same command mends all
   ships       two processes that ship to one folder, 200 times each: 400 lines
 
@@ -27,8 +27,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
-import time
 from pathlib import Path
 
 import numpy as np
@@ -118,7 +116,7 @@ def finish(name, out):
 
 def make_world():
     make_dataset(WORLD / "data")
-    from q4_wgan import files, stability
+    from q4_wgan import stability
     for likelihood in ("gaussian", "bernoulli"):
         check(run("q3 train", WORLD, "--vae-seed", 0, "--likelihood", likelihood))
     for name, *more in (("q3 train, transductive", "--labels", 20), ("q3 record", "--draws", 1), ("q4 classifier",)):
@@ -133,7 +131,6 @@ def make_world():
     record(WORLD / "results", "good", "converged")
     for folder in ("q1", "q2", "q3", "q4"):  # for the report
         shutil.copytree(ROOT / "results" / folder, WORLD / "report/results" / folder)
-    return files
 
 
 def check(done):
@@ -239,12 +236,6 @@ def interrupt():
     os.kill(os.getpid(), signal.SIGINT)
 
 
-def after(seconds):
-    timer = threading.Timer(seconds, interrupt)
-    timer.daemon = True
-    timer.start()
-
-
 def watch(base, record):
     """Write the files below `base` that are opened for reading to `record`."""
     handle, seen = os.open(record, os.O_WRONLY | os.O_CREAT | os.O_APPEND), set()
@@ -328,35 +319,32 @@ def damage(name, place):
 
 
 def reference(name, place):
-    """(snapshot after an undisturbed run, its seconds)."""
-    began = time.perf_counter()
+    """The snapshot after an undisturbed run."""
     check(run(name, copy_world(name, place)))
-    return snapshot(place), time.perf_counter() - began
+    return snapshot(place)
 
 
-def disturbed(name, place, act, statuses):
-    wanted, seconds = reference(name, place)
-    hooks = [(at_change, str(place), number, act) for number in range(1, 200, 1 if act is die else 3)]
-    moments = [(after, seconds * k / 10) for k in range(1, 10)] if act is interrupt else []
-    for hook in (*hooks, *moments):
-        done = run(name, copy_world(name, place), hook=hook)
-        if done.returncode == 0 and hook in hooks:  # it has no more changes
+def disturbed(name, place, act, statuses, step):
+    wanted = reference(name, place)
+    for number in range(1, 200, step):
+        done = run(name, copy_world(name, place), hook=(at_change, str(place), number, act))
+        if done.returncode == 0:  # it has no more changes
             break
         found = bad_end(done, statuses)
-        again = None if found or done.returncode == 0 else finish(name, place)
-        yield hook[2:3] or hook[1:], done.returncode, found or (again and bad_end(again, [0])) or unmended(place, wanted)
+        again = None if found else finish(name, place)
+        yield [number], done.returncode, found or (again and bad_end(again, [0])) or unmended(place, wanted)
 
 
 def kills(name, place):
-    return disturbed(name, place, die, [KILLED])
+    return disturbed(name, place, die, [KILLED], 1)
 
 
 def interrupts(name, place):
-    return disturbed(name, place, interrupt, [130, 0])
+    return disturbed(name, place, interrupt, [130], 3)
 
 
 def disks(name, place):
-    wanted, _ = reference(name, place)
+    wanted = reference(name, place)
     after_it = {path: path.read_bytes() for path in place.rglob("*") if path.is_file()}
     copy_world(name, place)
     written = sum(len(data) + 4096 for path, data in after_it.items()
@@ -442,7 +430,8 @@ def main():
                 if cases:
                     counts[part][name] = {"cases": cases, "ended early": early, "wrong": wrong}
                     o.out.write_text(json.dumps(counts, indent=1) + "\n")
-            print(part, {key: sum(c[key] for c in counts[part].values()) for key in ("cases", "ended early", "wrong")}, flush=True)
+            print(part, {key: sum(entry[key] for entry in counts[part].values())
+                         for key in ("cases", "ended early", "wrong")}, flush=True)
 
 
 WORLD = Path(os.environ.get("MISHAPS_WORLD", "."))
