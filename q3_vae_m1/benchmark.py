@@ -90,6 +90,7 @@ def main():
         rounds += [(usual, ours, usual / ours)] * (i > 0)
     usual, ours, ratios = zip(*rounds)
     result = {"torch": torch.__version__, "threads": torch.get_num_threads(), "device": str(device),
+              "precision": files.pick_precision("auto", device),
               "batch_size": BATCH, "images": count, "rounds": o.rounds, "usual_seconds": round(median(usual), 2),
               "our_seconds": round(median(ours), 2), "ratio": round(median(ratios), 2),
               "ratio_range": [round(min(ratios), 2), round(max(ratios), 2)]}

@@ -9,6 +9,7 @@ import functools
 import importlib.util
 import json
 import math
+import os
 import time
 
 import torch
@@ -85,7 +86,7 @@ def outcome(finite, frequencies):
     return "collapsed" if min(frequencies) < metrics.SMALLEST_FREQUENCY else "trained"
 
 
-def run(options, points=(1.0,), folder=None, where=("fashion", None, None)):
+def run(options, points=(1.0,), folder=None, where=("fashion", None, None), parent=None):
     """Train with `options` on one thread and measure the EMA of the generator against the validation images.
 
     options: those of training.Training, or with "objective": "textbook" those of textbook.Textbook.
@@ -93,6 +94,7 @@ def run(options, points=(1.0,), folder=None, where=("fashion", None, None)):
     folder: of the run. It then keeps its checkpoint and its last generator there, goes on where it was killed, and is
         measured on the test images too, when it has ended.
     where: data set, data and weights folders (None: those of this repository, wherever the process is).
+    parent: process id of the script that this one works for; where that has been killed, it ends as well.
 
     Returns a line of a record: options, outcome, reached, relative distances and class frequencies (None where it
     diverged), curve, core_seconds of training alone, test.
@@ -105,7 +107,7 @@ def run(options, points=(1.0,), folder=None, where=("fashion", None, None)):
     with contextlib.ExitStack() as stack:
         if folder:
             path = folder / "checkpoint.pt"
-            stack.enter_context(files.locked(folder, busy=f"{folder}: another process is training it"))
+            stack.enter_context(files.locked(folder))
             if path.exists():
                 state = files.from_torch(command.read(path), path)
                 if state.get("options") != options:
@@ -116,6 +118,8 @@ def run(options, points=(1.0,), folder=None, where=("fashion", None, None)):
                                             desc=folder.name if folder else None, disable=not folder))
         saved = time.monotonic()
         while finite and training.iteration < n:
+            if parent not in (None, os.getppid(), os.getpid()):
+                os._exit(1)  # nobody is left to tell
             began, here = time.process_time(), training.iteration
             stop = min(*(m for m in moments if m > here), here // CHECK_EVERY * CHECK_EVERY + CHECK_EVERY)
             while training.iteration < stop:
@@ -226,7 +230,7 @@ def results(tasks, jobs, client):
     with parallel_config("loky", inner_max_num_threads=1):
         # One task per worker at a time: a worker's death can only be the doing of those under way.
         parallel = Parallel(jobs or -1, return_as="generator_unordered", pre_dispatch="n_jobs", batch_size=1)
-    return parallel(delayed(run)(options, **how) for options, how in tasks)
+    return parallel(delayed(run)(options, **how, parent=os.getpid()) for options, how in tasks)
 
 
 def connect(address):

@@ -11,6 +11,7 @@ import time
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 from helpers import KILLED, ROOT, die, make_dataset, one_line, run_script
 from PIL import Image
 
@@ -184,6 +185,23 @@ def test_a_killed_comparison_goes_on_within_a_training(world, tmp_path):
     path = killed / "q4/tuning_toy.json"
     path.write_text(path.read_text().replace("0.002", "0.003"))
     one_line(run_script("q4_wgan/compare.py", *words(world, killed, *arguments)), "comparison_toy.jsonl", "other settings")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a dead parent cannot be seen there")
+def test_its_processes_end_with_a_killed_comparison(world, tmp_path):
+    """Else they would train for another hour, and the same command would find their folders locked."""
+    results = tuned(tmp_path)
+    process = start("q4_wgan/compare.py", *words(world, results, "--dim", 2, "--compute", 10**6, "--jobs", 2))
+    locks = [results / f"runs/compare_{name}_toy_seed0/.lock" for name in ("dcgan", "wgan-gp")]
+    end = time.monotonic() + 120
+    while not all(lock.exists() for lock in locks):
+        assert process.poll() is None and time.monotonic() < end
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    for lock in locks:
+        with FileLock(lock, timeout=60):
+            pass
 
 
 def test_equal_compute():
@@ -363,7 +381,7 @@ def test_benchmark(world, tmp_path):
                       "--data-dir", world / "data", "--results-dir", tmp_path)
     assert done.returncode == 0, done.stderr
     found = json.loads((tmp_path / "q4/benchmark.json").read_text())["dims"]["2"]
-    assert found["cost"]["dcgan"] == 1 and len(found["seconds_per_iteration"]) == 6
+    assert found["cost"]["dcgan"] == 1 and len(found["seconds_per_iteration"]) == 7
     seconds = {name: entry["median"] for name, entry in found["seconds_per_iteration"].items()}
     assert found["textbook_over_shipped"] == pytest.approx(seconds["textbook"] / seconds["wgan-gp 16"])
     assert "| WGAN-GP, textbook loop |" in done.stdout
