@@ -21,7 +21,7 @@ from q4_wgan.objectives import OBJECTIVES
 from q4_wgan.run_folder import Run
 from q4_wgan.training import EMA
 
-# On a CPU: hours, not days, and so other settings than for the paper's 200,000 iterations. [4], [12]
+# Without CUDA: hours, not days, and so other settings than for the paper's 200,000 iterations. [4], [12]
 SHORT, LONG = 22_000, 200_000
 SHORT_SETTINGS = {"dcgan": {"learning_rate": 2e-3}, "wgan-clip": {},
                   "wgan-gp": {"learning_rate": 8e-4, "generator_learning_rate": 3e-3, "beta1": 0.0,
@@ -51,15 +51,15 @@ def arguments():
     add("--arch", choices=("conv", "resnet"), help="plain, or residual as in appendix F (default: conv)")
     add("--dim", type=number(int, 1, 1024), help="width D of the networks (default: 64; resnet 128)")
     add = parser.add_argument_group("how").add_argument
-    add("--iterations", type=positive, help="generator iterations (default: 22000; on a GPU 200000, the paper's)")
+    add("--iterations", type=positive, help="generator iterations (default: 22000; with CUDA 200000, the paper's)")
     add("--batch", type=number(int, 2, 10_000), help="images per step (default: 64, the paper's)")
     add("--penalty-images", type=number(int, 1, 10_000), metavar="N",
-        help="of each batch that the gradient penalty is taken on (default: on a CPU 16, else all)")
+        help="of each batch that the gradient penalty is taken on (default: 16; with CUDA all)")
     add("--lr", type=rate, dest="learning_rate", metavar="RATE", help="learning rate, decayed linearly to 0 (default: "
-        "on a CPU dcgan 2e-3, WGAN-GP 8e-4; else 2e-4; clip 5e-5)")
+        "dcgan 2e-3, WGAN-GP 8e-4, with CUDA 2e-4; clip 5e-5)")
     add("--generator-lr", type=rate, dest="generator_learning_rate", metavar="RATE",
-        help="of the generator (default: --lr; without that, WGAN-GP on a CPU: 3e-3)")
-    add("--beta1", type=number(float, 0, below=1), help="of Adam (default: 0.5; WGAN-GP on a CPU: 0)")
+        help="of the generator (default: --lr; without that, WGAN-GP 3e-3, with CUDA 2e-4)")
+    add("--beta1", type=number(float, 0, below=1), help="of Adam (default: 0.5; WGAN-GP 0, with CUDA 0.5)")
     add("--seed", type=command.seed, help="seed of all randomness (default: 0)")
     add("--precision", choices=("auto", "bfloat16", "float32"), default="auto",
         help="of convolutions (default: what computes faster here)")
@@ -85,9 +85,9 @@ def arguments():
 
 
 def new_options(args, device):
-    """The whole options of a new run: those given, and for the others the papers', but on a CPU SHORT_SETTINGS."""
+    """The whole options of a new run: those given, and for the others the papers', but without CUDA SHORT_SETTINGS."""
     objective, arch = args.objective or "wgan-gp", args.arch or "conv"
-    short = SHORT_SETTINGS[objective] if device.type == "cpu" else {}
+    short = SHORT_SETTINGS[objective] if device.type != "cuda" else {}
     options = {"dataset": "fashion", "objective": objective, "arch": arch, "dim": {"conv": 64, "resnet": 128}[arch],
                "iterations": LONG if device.type == "cuda" else SHORT, "batch": BATCH, "seed": 0,
                "learning_rate": OBJECTIVES[objective].learning_rate, **short}

@@ -39,8 +39,8 @@ def test_readme_has_the_scores():
             f"shipped WGAN-GP of {pm.format(**wgan['relative_distance'])}",
             f"({100 * accuracy:.2f} % test accuracy)",
             f"to them: {real['real_distance_validation']:.4f}; to the test images: {real['real_distance']:.4f}",
-            f"between 10,000 and 10,000 other training images it is {real['distance_train_train']:.4f}, between "
-            f"validation and test images {real['distance_validation_test']:.4f}",
+            f"two disjoint sets of 10,000 training images are {real['distance_train_train']:.4f} apart, validation and "
+            f"test images {real['distance_validation_test']:.4f}",
             f"blurred training images have {calibration['blurred_3x3']:.0f}",
             f"noise of 20 grey levels {calibration['noise_20_grey_levels']:.0f}",
             f"one class left out {min(lost):.0f} to {max(lost):.0f}",
@@ -51,8 +51,8 @@ def test_readme_has_the_scores():
             f"took {wgan['training']['seconds'] / dcgan['training']['seconds']:.1f} times the time",
             f"relative distance {last['relative_distance']:.1f}; shipped weights/q4_wgan.pt",
             f"falls from {-first['critic_loss']:.2f} (on validation images {-first['validation_critic_loss']:.2f}) at "
-            f"iteration 500 to {-middle['critic_loss']:.2f} at iteration 10,000, and then rises to "
-            f"{-last['critic_loss']:.2f} (on validation images {-last['validation_critic_loss']:.2f}), while the relative "
+            f"iteration 500 to {-middle['critic_loss']:.2f} ({-middle['validation_critic_loss']:.2f}) at iteration 10,000, "
+            f"and then rises to {-last['critic_loss']:.2f} ({-last['validation_critic_loss']:.2f}), while the relative "
             f"distance falls from {first['relative_distance']:.0f} to {middle['relative_distance']:.1f} and on to "
             f"{last['relative_distance']:.1f}",
             f"generator loss falls to {dcgan['lowest_generator_loss']['value']:.2f} (mean of the 500 iterations to "
@@ -63,8 +63,8 @@ def test_readme_has_the_scores():
             f"DCGAN {dcgan['attempts']['failed_before_first_success']}, WGAN-GP "
             f"{wgan['attempts']['failed_before_first_success']}.**",
             f"{wgan['attempts']['given_up']} of WGAN-GP's trainings were given up by hand",
-            f"{wgan['attempts']['given_up'] + wgan['attempts']['failed']} of its {wgan['attempts']['attempts']} attempts, "
-            f"and {dcgan['attempts']['given_up'] + dcgan['attempts']['failed']} of DCGAN's "
+            f"failed in {wgan['attempts']['given_up'] + wgan['attempts']['failed']} of its {wgan['attempts']['attempts']} "
+            f"attempts, and DCGAN in {dcgan['attempts']['given_up'] + dcgan['attempts']['failed']} of "
             f"{dcgan['attempts']['attempts']}",
             f"{wgan['attempts']['interrupted']} more were stopped",
             f"{wgan['attempts']['attempts']} attempts to DCGAN's {dcgan['attempts']['attempts']}"):

@@ -113,8 +113,8 @@ def test_mishaps_are_those_counted():
 
 def test_the_python_example_runs(tmp_path):
     example = re.search(r"```python\n(.*?)```", README, re.DOTALL)[1]
-    assert '"vae-gan-wgan"' in example
-    words = [sys.executable, "-c", example.replace('"vae-gan-wgan"', repr(str(ROOT)))]
+    assert '"/path/to/vae-gan-wgan"' in example
+    words = [sys.executable, "-c", example.replace('"/path/to/vae-gan-wgan"', repr(str(ROOT)))]
     done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0 and done.stdout == "(2, 28, 28) (2, 50)\n", done.stderr
 
@@ -149,8 +149,8 @@ def test_runs_of_question_2_are_counted_as_recorded_and_the_command_is_that_of_t
                  for a in attempts}
     counts = [list(different.values()).count(outcome) for outcome in ("converged", "samples match", "not converged")]
     assert f"each of the {len(attempts)}, with settings" in text
-    assert (f"so {len(different)} are different: {counts[0]} converged, in {counts[1]} the samples match without the "
-            f"rest, and {counts[2]} did not converge") in text
+    assert (f"so {len(different)} are different: {counts[0]} converged, in {counts[1]} the samples match but "
+            f"gradients or curves were not at rest or not recorded, and {counts[2]} did not converge") in text
     settings = run["settings"]
     assert (f"--draw {run['draw']} --name arc --seed {run['seed']} --epochs {run['epoch']} --stages "
             f"{' '.join(map(str, run['shots'][:-1]))} --d-neurons {settings['d_neurons']} --g-neurons "
