@@ -15,8 +15,8 @@ def paired(a, b):
     return np.array([a.get(seed, a.get(None)) - b.get(seed, b.get(None)) for seed in sorted(seeds, key=str)])
 
 
-def interval(d, level=0.95):
-    """(mean, low, high) of d (T trainings, D > 1 draws).
+def interval(d):
+    """(mean, low, high) of the 95 % interval of d (T trainings, D > 1 draws).
 
     The variance of the mean is that of the two-way layout without replication, (MS_t + MS_j - MS_e) / (T D), at least
     that of either factor alone, with Satterthwaite's degrees of freedom. With T = 1 that is the paired t interval.
@@ -30,7 +30,7 @@ def interval(d, level=0.95):
     variance = max(ms["trainings"] + ms["draws"] - ms["rest"], ms["trainings"], ms["draws"])
     parts = sum(ms[name]**2 / max(1, freedom) for name, freedom in freedoms.items())
     freedom = np.clip(variance**2 / max(parts, 1e-300), 1, d.size - 1)
-    half = student.ppf((1 + level) / 2, freedom) * np.sqrt(variance / d.size)
+    half = student.ppf(0.975, freedom) * np.sqrt(variance / d.size)
     return float(mean), float(mean - half), float(mean + half)
 
 

@@ -18,9 +18,9 @@ from tqdm import tqdm
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the repository, wherever the script is started
 from q4_wgan import files, images, textbook
 from q4_wgan.command import Parser, UserError, add_folders, as_json, name, number, run_main, seed, write
-from q4_wgan.training import Training
+from q4_wgan.training import BATCH, Training
 
-BATCH, WARM_UP = 64, 2
+WARM_UP = 2  # rounds
 SHIPPED = "wgan-gp 16"
 LOOPS = {"dcgan": {"objective": "dcgan"}, "wgan-clip": {"objective": "wgan-clip"},
          **{f"wgan-gp {n}": {"objective": "wgan-gp", "penalty_images": n} for n in (16, 32, 64)},

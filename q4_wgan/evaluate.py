@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from scipy.stats import entropy
 from torch.nn import functional as F
 from tqdm import tqdm
 
@@ -30,12 +31,8 @@ MOMENTS = 1_000, 2_000, 4_000, 8_000, 10_000, 12_000, 16_000  # of a training, b
 
 def nearest(pixels, training, chunk=250):
     """Euclidean distance of images (n, 28, 28) to the nearest training image: (n,), pixels scaled to 0..1."""
-    flat = training.flatten(1).float() / 255
-    norms, distances = flat.square().sum(1), []
-    for part in (pixels.flatten(1).float() / 255).split(chunk):
-        squared = part.square().sum(1, keepdim=True) + norms - 2 * part @ flat.T
-        distances.append(squared.min(1).values.clamp(min=0).sqrt())
-    return torch.cat(distances)
+    flat, parts = training.flatten(1).float() / 255, (pixels.flatten(1).float() / 255).split(chunk)
+    return torch.cat([torch.cdist(part, flat).min(1).values for part in parts])
 
 
 def calibrate(training, labels, n, relative):
@@ -80,7 +77,7 @@ def generated_scores(generator, seeds, measure, real, training, model):
         values = measure(pixels)
         frequencies = values["class_frequencies"]
         found.append({**values, "precision": precision, "recall": recall,
-                      "kl_to_uniform": metrics.kl_to_uniform(frequencies),
+                      "kl_to_uniform": float(entropy(frequencies, [0.1] * 10)),
                       "smallest_class_frequency": min(frequencies), "largest_class_frequency": max(frequencies),
                       "median_distance_to_nearest_training": nearest(pixels[:1000], training).median().item()})
     frequencies = np.mean([values.pop("class_frequencies") for values in found], axis=0).tolist()
@@ -117,9 +114,9 @@ def moments_of(losses, unit):
     return table
 
 
-def lowest(losses, name, width=500):
-    """The lowest mean of `width` iterations that a loss has: value, and the iteration at their end."""
-    steps = max(1, int(np.sum(losses["iteration"] <= width)))
+def lowest(losses, name):
+    """The lowest mean of 500 iterations that a loss has: value, and the iteration at their end."""
+    steps = max(1, int(np.sum(losses["iteration"] <= 500)))
     means = np.convolve(losses[name], np.ones(steps) / steps, "valid")
     return {"value": float(means.min()), "iteration": int(losses["iteration"][steps - 1 + means.argmin()])}
 

@@ -102,14 +102,13 @@ def load_state(network, state, path):
 @contextlib.contextmanager
 def locked(folder, busy=None):
     """Hold the lock of `folder`, which ends with its process. If another holds it: wait, or raise UserError(busy)."""
-    with contextlib.ExitStack() as stack:
+    with naming(folder, "written"):
+        Path(folder).mkdir(parents=True, exist_ok=True)
         try:
-            Path(folder).mkdir(parents=True, exist_ok=True)
-            stack.enter_context(FileLock(Path(folder) / ".lock", timeout=0 if busy else 60))
+            lock = FileLock(Path(folder) / ".lock").acquire(timeout=0 if busy else 60)
         except Timeout:
             raise UserError(busy or f"{folder}: another process has held its lock for a minute") from None
-        except OSError as error:
-            raise UserError(f"{folder}: cannot be written ({error.strerror or error})") from None
+    with lock:
         yield
 
 

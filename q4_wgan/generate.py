@@ -56,25 +56,21 @@ def draw_label(generator, network, label, seeds, confidence):
 
     An image counts where the classifier gives `label` at least `confidence`.
     """
-    found, kept, number_drawn = [], [], 0
+    found, kept = [], []
+    candidates = range(seeds[0], min(seeds[0] + MAX_DRAWS, 2**32))
     with tqdm(total=len(seeds), unit="image", desc="found") as progress:
-        while len(found) < len(seeds):
-            if number_drawn >= MAX_DRAWS or seeds[0] + number_drawn >= 2**32:
-                raise UserError(f"only {len(found)} of {len(seeds)} images of class {label} at confidence "
-                                f"{confidence:g} in {number_drawn} draws; ask for fewer, or lower --confidence")
-            batch = list(range(seeds[0] + number_drawn, min(seeds[0] + number_drawn + 20, 2**32)))
-            drawn = sampling.draw(generator, sampling.latents(batch))
-            _, labels, confidences = classifier.classify(network, drawn)
-            for one, picture, labelled, sure in zip(batch, drawn, labels, confidences):
+        for number_drawn, one in enumerate(candidates, start=1):
+            picture = sampling.draw(generator, sampling.latents([one]))
+            _, labelled, sure = classifier.classify(network, picture)
+            if labelled == label and sure >= confidence:
+                found.append(one)
+                kept.append(picture)
+                progress.update()
                 if len(found) == len(seeds):
-                    break
-                number_drawn += 1
-                if labelled == label and sure >= confidence:
-                    found.append(one)
-                    kept.append(picture)
-                    progress.update()
+                    return found, torch.cat(kept), number_drawn
             progress.set_postfix_str(f"{number_drawn} drawn", refresh=False)
-    return found, torch.stack(kept), number_drawn
+    raise UserError(f"only {len(found)} of {len(seeds)} images of class {label} at confidence {confidence:g} in "
+                    f"{len(candidates)} draws; ask for fewer, or lower --confidence")
 
 
 def arguments():

@@ -44,9 +44,7 @@ def counts(attempts, model):
     before = outcomes[:outcomes.index("converged")] if "converged" in outcomes else None
     return {"attempts": len(mine), **{outcome.replace(" ", "_"): outcomes.count(outcome)
                                       for outcome in ("converged", "failed", "given up", "interrupted")},
-            **{f"{outcome.replace(' ', '_')}_before_first_success": None if before is None else before.count(outcome)
-               for outcome in ("failed", "given up")},
-            "reasons": [attempt.get("reason") for attempt in mine if attempt["outcome"] in ("failed", "given up")]}
+            "failed_before_first_success": None if before is None else before.count("failed")}
 
 
 def markdown(attempts):

@@ -5,8 +5,6 @@ sampling noise, so it depends on the reference and its size. Two feature spaces:
 classifier, and the first 64 principal components of the pixels. Neither is the Inception FID.
 """
 
-import math
-
 import torch
 
 from .classifier import classify
@@ -41,7 +39,7 @@ class Metrics:
     """
 
     def __init__(self, network, pixels, reference, device):
-        self.network, self.images = network.to(device), len(reference)  # as many are to be measured
+        self.network = network.to(device)
         flat = pixels.cpu().flatten(1).double() / 255
         self.mean = flat.mean(0)
         self.basis = torch.linalg.eigh(torch.cov(flat.T))[1][:, -COMPONENTS:]  # eigenvalues rise
@@ -96,8 +94,3 @@ def precision_recall(real, fake, k=3, chunk=1000):
 def class_frequencies(labels):
     """The frequencies of the classes 0 to 9 among labels (n,): a list of ten numbers that sum to 1."""
     return (torch.bincount(labels, minlength=10).double() / len(labels)).tolist()
-
-
-def kl_to_uniform(frequencies):
-    """KL(frequencies || uniform) in nats: 0 for ten equal classes, ln 10 = 2.30 for a single one."""
-    return sum(p * math.log(p * len(frequencies)) for p in frequencies if p > 0)

@@ -21,12 +21,11 @@ from . import classifier, command, files, images, metrics, sampling
 from .command import ROOT, UserError, write
 from .summary import NAMES, shipped
 from .textbook import Textbook
-from .training import Training
+from .training import BATCH, Training
 
 CPU = torch.device("cpu")
 CHECK_EVERY = 50  # iterations between looks for NaN
 SAVE_EVERY = 60  # seconds between the checkpoints of a run that has a folder
-BATCH = 64  # Algorithm 1
 MEASURED = ("relative_distance", "relative_distance_pixels", "class_frequencies")
 SETTINGS = ("learning_rate", "generator_learning_rate", "beta1", "penalty_images")
 OPTIONS = ("objective", "arch", "dim", "batch", "iterations", *SETTINGS, "seed", "precision", "generator_arch",

@@ -19,36 +19,31 @@ def mean_std(values):
             "n": len(values)}
 
 
-def difference(a, b, confidence=0.95):
-    """mean(a) - mean(b) of two independent samples with its interval after Welch; None where one has a single value."""
+def difference(a, b):
+    """mean(a) - mean(b) of two independent samples with Welch's 95 % interval; None where one has a single value."""
     if min(len(a), len(b)) < 2:
         return None
-    interval = stats.ttest_ind(a, b, equal_var=False).confidence_interval(confidence)
-    return {"mean": float(np.mean(a) - np.mean(b)), "low": float(interval.low), "high": float(interval.high),
-            "confidence": confidence}
+    interval = stats.ttest_ind(a, b, equal_var=False).confidence_interval(0.95)
+    return {"mean": float(np.mean(a) - np.mean(b)), "low": float(interval.low), "high": float(interval.high)}
 
 
-def value_at(curve, x, of, by="iteration"):
-    """`of` where `by` is `x`, log-linear between the points of `curve`; None outside of them."""
-    xs = [point[by] for point in curve]
-    if not xs or not xs[0] <= x <= xs[-1]:
+def value_at(curve, iteration, of):
+    """`of` at an iteration, log-linear between the points of `curve`; None outside of them."""
+    xs = [point["iteration"] for point in curve]
+    if not xs or not xs[0] <= iteration <= xs[-1]:
         return None
-    return float(np.exp(np.interp(x, xs, np.log([point[of] for point in curve]))))
+    return float(np.exp(np.interp(iteration, xs, np.log([point[of] for point in curve]))))
 
 
-def time_to(curve, distance, of="relative_distance", by="core_seconds"):
-    """`by` where `of` first falls to `distance`, linear in log(of) between two points; None where it never does.
+def time_to(curve, distance):
+    """Core seconds until the relative distance first falls to `distance`, log-linear between points; None if never.
 
     Where it is there at the first point already, that point's: an upper bound.
     """
-    before = None
-    for point in curve:
-        if point[of] <= distance:
-            if before is None:
-                return point[by]
-            part = (math.log(before[of]) - math.log(distance)) / (math.log(before[of]) - math.log(point[of]))
-            return before[by] + part * (point[by] - before[by])
-        before = point
+    for before, point in zip([None, *curve], curve):
+        if point["relative_distance"] <= distance:
+            ends = [math.log(one["relative_distance"]) for one in (point, before or point)]
+            return float(np.interp(math.log(distance), ends, [one["core_seconds"] for one in (point, before or point)]))
     return None
 
 

@@ -6,24 +6,13 @@ Adam at 1e-4 with betas 0.5 and 0.9, constant, and the last weights instead of t
 """
 
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 from torchvision.transforms.functional import to_tensor
 
 from . import networks
 from .objectives import LAMBDA, OBJECTIVES
 
 SETTINGS = {"learning_rate": 1e-4}
-
-
-class Pixels(Dataset):
-    def __init__(self, pixels):
-        self.pixels = pixels.numpy()
-
-    def __len__(self):
-        return len(self.pixels)
-
-    def __getitem__(self, index):
-        return to_tensor(self.pixels[index]) * 2 - 1
 
 
 def plain(network):
@@ -49,7 +38,8 @@ class Textbook:
             for network in (self.generator, self.critic))
         self.random = torch.Generator(device).manual_seed(options["seed"])
         self.order = torch.Generator()  # of the images, anew for every epoch: a restored run finds its place
-        self.loader = DataLoader(Pixels(pixels), options["batch"], shuffle=True, drop_last=True, generator=self.order)
+        self.loader = DataLoader(pixels.numpy(), options["batch"], shuffle=True, drop_last=True, generator=self.order,
+                                 collate_fn=lambda rows: torch.stack([to_tensor(image) * 2 - 1 for image in rows]))
         self.served, self.batches, self.losses = 0, None, {}
 
     def next_batch(self):

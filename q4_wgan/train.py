@@ -19,14 +19,13 @@ from q4_wgan import classifier, command, files, images, ledger, metrics, samplin
 from q4_wgan.command import UserError, as_json, write
 from q4_wgan.objectives import OBJECTIVES
 from q4_wgan.run_folder import Run
-from q4_wgan.training import EMA
+from q4_wgan.training import BATCH, EMA
 
 # Without CUDA: hours, not days, and so other settings than for the paper's 200,000 iterations. [4], [12]
 SHORT, LONG = 22_000, 200_000
 SHORT_SETTINGS = {"dcgan": {"learning_rate": 2e-3}, "wgan-clip": {},
                   "wgan-gp": {"learning_rate": 8e-4, "generator_learning_rate": 3e-3, "beta1": 0.0,
                               "penalty_images": 16}}
-BATCH = 64  # Algorithm 1
 GIVEN = ("model", "dataset", "objective", "arch", "dim", "iterations", "batch", "penalty_images", "learning_rate",
          "generator_learning_rate", "beta1", "seed", "precision", "device")  # options of the command line, recorded
 EXAMPLES = """examples:

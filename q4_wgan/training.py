@@ -11,6 +11,7 @@ from torch.optim.swa_utils import AveragedModel, update_bn
 from . import networks
 from .objectives import OBJECTIVES, clip_weights
 
+BATCH = 64  # Algorithm 1
 EMA = 0.999  # of the generator's average, from some 9,000 iterations on [3]
 NORM_IMAGES = 4096  # generated ones, for the batch norm statistics of the EMA generator
 VALIDATION_BATCHES = 40  # for the critic's cost on validation images

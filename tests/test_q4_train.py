@@ -161,8 +161,7 @@ def test_the_ledger_counts_attempts_once(tmp_path):
     attempts = ledger.attempts(tmp_path / "q4/attempts.jsonl")
     assert [a["attempt"] for a in attempts] == ["a", "b", "g", "c", "d"]
     assert ledger.counts(attempts, "wgan") == {
-        "attempts": 4, "converged": 1, "failed": 2, "given_up": 1, "interrupted": 0, "failed_before_first_success": 1,
-        "given_up_before_first_success": 1, "reasons": ["failed", "given up", "failed"]}
+        "attempts": 4, "converged": 1, "failed": 2, "given_up": 1, "interrupted": 0, "failed_before_first_success": 1}
     assert ledger.counts(attempts, "dcgan")["failed_before_first_success"] is None
 
 

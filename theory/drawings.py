@@ -5,8 +5,7 @@ Coordinates are those of the page's plot: the unit square, y upwards.
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial import cKDTree
-from scipy.spatial.distance import cdist
-from scipy.special import rel_entr
+from scipy.spatial.distance import cdist, jensenshannon
 
 # The page blurs every drawn point with a Gaussian of this standard deviation (in sides of the plot). Even a
 # generator without any width of its own, on the pen's way exactly, lies within two of them of 95 % of the samples.
@@ -67,12 +66,9 @@ def grid_js(real, generated):
 
     Points outside are counted in the border cells. It is what the page's JS graph means to show, over all samples.
     """
-    def histogram(points):
-        index = np.clip((np.asarray(points) * GRID_CELLS).astype(int), 0, GRID_CELLS - 1)
-        return np.bincount(index[:, 0] * GRID_CELLS + index[:, 1], minlength=GRID_CELLS**2) / len(index)
-
-    p, q = histogram(real), histogram(generated)
-    return float((rel_entr(p, (p + q) / 2) + rel_entr(q, (p + q) / 2)).sum() / np.log(4))
+    p, q = (np.histogram2d(*np.clip(points, 0, 1).T, GRID_CELLS, [[0, 1], [0, 1]])[0].ravel()
+            for points in (real, generated))
+    return float(jensenshannon(p, q, base=2) ** 2)
 
 
 def wasserstein(a, b):

@@ -1,7 +1,7 @@
 """results/report.pdf, the written answer to all four questions, from theory/report.typ and the files in results/.
 
 Every measured number in it is read from a file that one of the scripts wrote. Where such a file is missing, one line
-names it with the command that makes it. Takes seconds and the Python package `typst` (pip install typst).
+names it with the command that makes it. Takes seconds.
 """
 import json
 import platform
@@ -9,6 +9,8 @@ import sys
 import tempfile
 from importlib import metadata
 from pathlib import Path
+
+import typst
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the repository, wherever the script is started
 from theory.command import Parser, UserError, add_folders, path, put, read, read_json, run_main, write
@@ -58,10 +60,6 @@ def main():
     parser.add_argument("--out", type=path, help="the PDF (default: report.pdf in the results folder)")
     args = parser.parse_args()
     out = args.out or args.results_dir / "report.pdf"
-    try:
-        import typst
-    except ImportError:
-        raise UserError("needs the package typst: pip install typst") from None
     with tempfile.TemporaryDirectory() as folder:
         stage(args.results_dir, Path(folder))
         try:
