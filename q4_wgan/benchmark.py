@@ -18,6 +18,7 @@ from tqdm import tqdm
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the repository, wherever the script is started
 from q4_wgan import files, images, textbook
 from q4_wgan.command import Parser, UserError, add_folders, as_json, name, number, run_main, seed, write
+from q4_wgan.summary import table
 from q4_wgan.training import BATCH, Training
 
 WARM_UP = 2  # rounds
@@ -60,11 +61,9 @@ def processor():
 def markdown(result):
     """Seconds per iteration by width, as the table in EXPERIMENTS.md."""
     dims = result["dims"]
-    rows = ["| | " + " | ".join(f"D = {dim}" for dim in dims) + " |", "|---" * (len(dims) + 1) + "|"]
-    for loop, title in TITLES.items():
-        cells = (f"{entry['seconds_per_iteration'][loop]['median']:.3f}" for entry in dims.values())
-        rows.append(f"| {title} | {' | '.join(cells)} |")
-    return "\n".join(rows)
+    return table(("", *(f"D = {dim}" for dim in dims)), (
+        (title, *(f"{entry['seconds_per_iteration'][loop]['median']:.3f}" for entry in dims.values()))
+        for loop, title in TITLES.items()))
 
 
 def main():

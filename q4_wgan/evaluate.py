@@ -18,7 +18,7 @@ from tqdm import tqdm
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the repository, wherever the script is started
 from q4_wgan import classifier, command, files, images, ledger, metrics, sampling
 from q4_wgan.command import UserError, number
-from q4_wgan.summary import NAMES, mean_std, read_losses, shipped
+from q4_wgan.summary import NAMES, mean_std, read_losses, shipped, table
 
 MODELS = sampling.MODELS
 TRAINING = ("attempt", "objective", "arch", "dim", "iterations", "batch", "learning_rate", "generator_learning_rate",
@@ -135,11 +135,11 @@ def markdown(scores):
             ("KL of the class frequencies to uniform, nats", "kl_to_uniform", ".4f", 1, ""),
             ("median distance to the nearest training image", "median_distance_to_nearest_training", ".2f", 1,
              f"{real['median_distance_to_nearest_training']:.2f} (test images)"))
-    lines = [f"| | {' | '.join(NAMES[model] for model in MODELS)} | real training images |", "|---|---|---|---|"]
-    for title, key, form, unit, of_real in rows:
-        cells = (f"{s['mean'] * unit:{form}} ± {s['std'] * unit:{form}}" for s in (scores[m][key] for m in MODELS))
-        lines.append(f"| {title} | {' | '.join(cells)} | {of_real} |")
-    return "\n".join(lines)
+    def cell(found, form, unit):
+        return f"{found['mean'] * unit:{form}} ± {found['std'] * unit:{form}}"
+    return table(("", *(NAMES[model] for model in MODELS), "real training images"), (
+        (title, *(cell(scores[model][key], form, unit) for model in MODELS), of_real)
+        for title, key, form, unit, of_real in rows))
 
 
 def main():

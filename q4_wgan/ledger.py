@@ -9,7 +9,7 @@ for how many its generator then stood still.
 """
 
 from . import files
-from .summary import NAMES
+from .summary import NAMES, table
 
 TRIAL = 2_000  # a training of fewer iterations is a trial and no attempt
 
@@ -49,13 +49,12 @@ def counts(attempts, model):
 
 def markdown(attempts):
     """Every attempt as the table in EXPERIMENTS.md, with the relative distances at its start, its best and its end."""
-    rows = ["| | critic's rate | generator's rate | iterations | outcome | start | best | end |", "|---" * 8 + "|"]
+    rows = []
     for attempt in attempts:
         rate = attempt["learning_rate"]
         distances = (attempt.get("relative_distance_first"), attempt.get("relative_distance_best"),
                      attempt.get("relative_distance_last", attempt.get("relative_distance")))
-        cells = (NAMES[attempt["objective"]], f"{rate:g}", f"{attempt.get('generator_learning_rate', rate):g}",
-                 f"{attempt.get('start', 0):,} to {attempt.get('reached', 0):,} of {attempt['iterations']:,}",
-                 attempt["outcome"], *("" if distance is None else f"{distance:.1f}" for distance in distances))
-        rows.append(f"| {' | '.join(cells)} |")
-    return "\n".join(rows)
+        rows.append((NAMES[attempt["objective"]], f"{rate:g}", f"{attempt.get('generator_learning_rate', rate):g}",
+                     f"{attempt.get('start', 0):,} to {attempt.get('reached', 0):,} of {attempt['iterations']:,}",
+                     attempt["outcome"], *("" if distance is None else f"{distance:.1f}" for distance in distances)))
+    return table(("", "critic's rate", "generator's rate", "iterations", "outcome", "start", "best", "end"), rows)

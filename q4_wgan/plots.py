@@ -9,13 +9,13 @@ import textwrap
 import numpy as np
 
 os.environ["MPLBACKEND"] = "agg"  # needs no screen; Jupyter's own is not to be found outside of it
-from matplotlib import pyplot as plt  # noqa: E402
-from matplotlib.colors import to_rgba  # noqa: E402
-from matplotlib.ticker import LogLocator  # noqa: E402
+from matplotlib import pyplot as plt
+from matplotlib.colors import to_rgba
+from matplotlib.ticker import LogLocator
 
-from .command import write  # noqa: E402
-from .sampling import grid  # noqa: E402
-from .summary import NAMES  # noqa: E402
+from .command import write
+from .sampling import grid
+from .summary import NAMES
 
 COLOURS = {"dcgan": "tab:blue", "wgan": "tab:orange", "wgan-gp": "tab:orange", "wgan-clip": "tab:green",
            "textbook": "tab:grey"}
@@ -132,8 +132,9 @@ def two_of_each(rows, path):
 # ---- many trainings ------------------------------------------------------------------------------
 
 def tuning(lines, path):
-    """Every draw of the search: relative distance against the critic's rate and the generator's ratio to it."""
-    figure, panels = plt.subplots(1, 2, figsize=(12, 4.8), layout="constrained", sharey=True)
+    """The search: relative distance against the critic's rate and the generator's ratio to it on the first rung, and
+    against the compute of the rungs for those that went on. lines: with "rung"."""
+    figure, panels = plt.subplots(1, 3, figsize=(15, 4.8), layout="constrained", sharey=True)
     views = {"learning rate of the critic": lambda line: line["learning_rate"],
              "generator's learning rate over the critic's":
                  lambda line: line["generator_learning_rate"] / line["learning_rate"]}
@@ -141,16 +142,27 @@ def tuning(lines, path):
         for objective, (outcome, marker) in itertools.product(
                 dict.fromkeys(line["objective"] for line in lines), (("trained", "o"), ("collapsed", "x"))):
             points = [(value(line), line["relative_distance"]) for line in lines
-                      if (line["objective"], line["outcome"]) == (objective, outcome)]
+                      if (line["objective"], line["outcome"], line["rung"]) == (objective, outcome, 0)]
             if points:
                 axes.plot(*zip(*points), marker, color=COLOURS[objective], label=f"{NAMES[objective]}, {outcome}")
         axes.set(xscale="log", yscale="log", xlabel=what)
         axes.grid(alpha=0.3)
+    courses = {}
+    for line in lines:
+        courses.setdefault((line["objective"], line["draw"]), []).append((line["rung"], line["relative_distance"]))
+    for (objective, _), course in courses.items():
+        if len(course) > 1:
+            panels[2].plot(*zip(*course), "o-", color=COLOURS[objective], linewidth=1, markersize=4)
+    panels[2].set(xticks=range(3), xlabel="compute of the training, of that of the comparison")
+    panels[2].set_xticklabels(["a tenth", "three tenths", "all"])
+    panels[2].grid(alpha=0.3)
+    for axes, title in zip(panels, ("all draws, a tenth of the compute", "the same", "the draws that went on")):
+        axes.set_title(title)
     panels[1].xaxis.set_major_formatter("{x:g}")
     panels[0].set_ylabel(f"{DISTANCE} (validation images)")
     log_ticks(panels[0].yaxis)
     panels[1].legend(fontsize=8)
-    figure.suptitle("The search: every draw at equal compute, one run each")
+    figure.suptitle("The search: equally many draws of each objective, one run each")
     save(figure, path)
 
 

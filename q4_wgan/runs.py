@@ -85,14 +85,14 @@ def outcome(finite, frequencies):
     return "collapsed" if min(frequencies) < metrics.SMALLEST_FREQUENCY else "trained"
 
 
-def run(options, points=(1.0,), folder=None, where=("fashion", None, None), parent=None):
+def run(options, points=(1.0,), folder=None, where=("fashion", None, None), test=False, parent=None):
     """Train with `options` on one thread and measure the EMA of the generator against the validation images.
 
     options: those of training.Training, or with "objective": "textbook" those of textbook.Textbook.
     points: at which fractions of the iterations it is measured, the last one 1; several make a "curve".
-    folder: of the run. It then keeps its checkpoint and its last generator there, goes on where it was killed, and is
-        measured on the test images too, when it has ended.
+    folder: of the run. It then keeps its checkpoint there, and goes on where it was killed.
     where: data set, data and weights folders (None: those of this repository, wherever the process is).
+    test: whether the last generator is kept in the folder and measured on the test images.
     parent: process id of the script that this one works for; where that has been killed, it ends as well.
 
     Returns a line of a record: options, outcome, reached, relative distances and class frequencies (None where it
@@ -139,7 +139,7 @@ def run(options, points=(1.0,), folder=None, where=("fashion", None, None), pare
         if len(points) > 1:
             line["curve"] = [{name: value for name, value in point.items() if name != "class_frequencies"}
                              for point in curve]
-        if folder and finite:
+        if test and finite:
             generator = training.ema_generator()
             content = {"model": "dcgan" if options["objective"] == "dcgan" else "wgan", "dataset": where[0],
                        "commit": files.commit(), **{name: options[name] for name in OPTIONS if name in options},
@@ -156,7 +156,7 @@ def add_arguments(parser, dim, compute):
     number = command.number
     parser.add_argument("--dim", type=number(int, 1, 1024), default=dim, help=f"width D (default: {dim})")
     parser.add_argument("--compute", type=command.positive, default=compute, metavar="N",
-                        help=f"of every training, in iterations of DCGAN (default: {compute})")
+                        help=f"of a training, in iterations of DCGAN (default: {compute})")
     parser.add_argument("--dataset", type=command.name, default="fashion", help="(default: fashion)")
     parser.add_argument("--jobs", type=number(int, 1, 1024), help="runs at once (default: one per core)")
     command.add_folders(parser, "data", "weights", "results")
@@ -206,6 +206,8 @@ def run_missing(work, path, jobs=None, client=None, folder=None, **how):
                 for line in results(tasks, jobs, client):
                     files.append_line(path, line)
                     lines[key(line)] = line
+                    if folder:
+                        (folder(line) / "checkpoint.pt").unlink(missing_ok=True)
                     progress.update()
             except TerminatedWorkerError:  # killed, or for want of memory: its run is done again
                 deaths += 1

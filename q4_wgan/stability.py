@@ -20,7 +20,7 @@ from q4_wgan import plots, runs
 from q4_wgan.classifier import suffix
 from q4_wgan.command import Parser, UserError, as_json, number, run_main, write
 from q4_wgan.objectives import OBJECTIVES
-from q4_wgan.summary import NAMES
+from q4_wgan.summary import NAMES, table
 
 DIM, COMPUTE, SEEDS = 16, 8_000, 2  # 8,000 iterations of DCGAN's baseline: 4 minutes of a core
 POINTS = 2 / 3, 1.0
@@ -123,7 +123,7 @@ def of_trained(cells):
 
 def markdown(result):
     """By setting and objective: runs trained at the best of the rates, of all rates, the least distance of these."""
-    rows = [f"| | {' | '.join(NAMES[objective] for objective in OBJECTIVES)} |", "|---" * (len(OBJECTIVES) + 1) + "|"]
+    rows = []
     for setting in SETTINGS:
         texts = []
         for objective in OBJECTIVES:
@@ -131,8 +131,8 @@ def markdown(result):
             counts, seeds = [entry["outcomes"].count("trained") for entry in mine], len(mine[0]["outcomes"])
             least = f" ({min(of_trained(mine)):.0f})" if any(counts) else ""
             texts.append(f"{max(counts)} of {seeds}; {sum(counts)} of {seeds * len(mine)}{least}")
-        rows.append(f"| {setting} | {' | '.join(texts)} |")
-    return "\n".join(rows)
+        rows.append((setting, *texts))
+    return table(("", *(NAMES[objective] for objective in OBJECTIVES)), rows)
 
 
 def main():

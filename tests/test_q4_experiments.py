@@ -80,7 +80,8 @@ def test_the_record_holds_the_draws_of_tune():
     lines = record(ROOT / "results/q4/tuning.jsonl")
     assert lines
     for line in lines:
-        assert runs.key(line) == runs.key(tune.draw(line["objective"], line["draw"]))
+        assert runs.key(line) in [runs.key(tune.draw(line["objective"], line["draw"], tune.DIM, times * tune.COMPUTE))
+                                  for times, _, _ in tune.RUNGS]
 
 
 def test_draws_are_equal_in_kind():
@@ -110,22 +111,39 @@ def test_a_killed_search_goes_on(world, tmp_path):
     assert done.returncode == 0, done.stderr
     path.write_text(path.read_text().replace('{"objective": "dcg\n', ""))
     lines = record(path)
-    assert lines[:len(before)] == before and len(lines) == 6 == len(set(map(runs.key, lines)))
+    assert lines[:len(before)] == before and len(lines) == len(set(map(runs.key, lines)))
     found = json.loads((tmp_path / "q4/tuning_toy.json").read_text())
     for objective in tune.OBJECTIVES:
-        trained = [line["relative_distance"] for line in lines
-                   if line["objective"] == objective and line["outcome"] == "trained"]
-        assert (found[objective]["best"] or {}).get("relative_distance") == min(trained, default=None)
+        rungs = [[line for line in lines if line["objective"] == objective and line["iterations"] == runs.iterations(
+            line, times * 30)] for times, _, _ in tune.RUNGS]
+        trained = [[line for line in rung if line["outcome"] == "trained"] for rung in rungs]
+        assert len(rungs[0]) == 2 and len(rungs[1]) == len(trained[0])
+        assert len(rungs[2]) == (0 if objective == "wgan-clip" else len(trained[1]))
+        last = next((rung for rung in reversed(trained) if rung), [])
+        assert (found[objective]["best"] or {}).get("relative_distance") == min(
+            (line["relative_distance"] for line in last), default=None)
         assert sum(found[objective]["outcomes"].values()) == found[objective]["draws"] == 2
+    assert not list((tmp_path / "runs").glob("*/checkpoint.pt"))
     assert Image.open(tmp_path / "q4/tuning_toy.png").size[0] > 1000
 
 
 def test_a_best_draw_at_an_edge_is_told():
     lines = [{"objective": "dcgan", "learning_rate": rate, "generator_learning_rate": 2 * rate, "outcome": "trained",
-              "relative_distance": distance} for rate, distance in ((1.9e-2, 40.0), (2e-3, 50.0))]
+              "relative_distance": distance, "rung": 0} for rate, distance in ((1.9e-2, 40.0), (2e-3, 50.0))]
     assert tune.summarise(lines)["dcgan"]["edges"] == {"learning_rate": "high"}
     lines[0]["outcome"] = "collapsed"
     assert tune.summarise(lines)["dcgan"]["edges"] == {}
+
+
+def test_the_last_rung_decides():
+    lines = [{"objective": "dcgan", "draw": draw, "learning_rate": 2e-3, "generator_learning_rate": 4e-3, "beta1": 0.5,
+              "outcome": outcome, "relative_distance": distance, "relative_distance_pixels": 3.0, "rung": rung}
+             for rung, draw, outcome, distance in ((0, 0, "trained", 40), (0, 1, "trained", 50), (0, 2, "collapsed", 30),
+                                                   (1, 0, "trained", 30), (1, 1, "trained", 20), (2, 1, "trained", 10))]
+    assert [line["draw"] for line in tune.ranked(lines, "dcgan", 0)] == [0, 1, 2]
+    assert tune.summarise(lines)["dcgan"]["best"] == lines[-1]
+    assert tune.markdown(lines).splitlines()[2:] == ["| DCGAN | 0.002 | 0.004 | 0.5 |  | 50.0 | 20.0 | 10.0 | 3.0 |",
+                                                     "| DCGAN | 0.002 | 0.004 | 0.5 |  | 40.0 | 30.0 |  | 3.0 |"]
 
 
 # ---- the comparison ------------------------------------------------------------------------------
@@ -156,7 +174,7 @@ def test_a_killed_comparison_goes_on_within_a_training(world, tmp_path):
         done = run_script("q4_wgan/compare.py", *words(world, killed, *arguments),
                           prepare=(die_at, iteration, objective))
         assert done.returncode == KILLED, done.stderr
-    assert (killed / "runs/compare_textbook_toy_seed0/.lock").exists()
+    assert (killed / "runs/compare_textbook_toy_seed1/.lock").exists()
     done = run_script("q4_wgan/compare.py", *words(world, killed, *arguments), prepare=(often,))
     assert done.returncode == 0, done.stderr
 
@@ -165,7 +183,7 @@ def test_a_killed_comparison_goes_on_within_a_training(world, tmp_path):
         return {**line, "curve": [{k: v for k, v in point.items() if k != "core_seconds"} for point in line["curve"]]}
     lines = [record(results / "q4/comparison_toy.jsonl") for results in (whole, killed)]
     assert len(lines[0]) == 6 and list(map(bare, lines[0])) == list(map(bare, lines[1]))
-    for name in ("dcgan_toy_seed1", "wgan-gp_toy_seed0", "textbook_toy_seed0"):
+    for name in ("dcgan_toy_seed2", "wgan-gp_toy_seed1", "textbook_toy_seed1"):
         states = [torch.load(results / f"runs/compare_{name}/generator.pt", weights_only=True)["state"]
                   for results in (whole, killed)]
         assert all(torch.equal(a, b) for a, b in zip(states[0].values(), states[1].values()))
@@ -192,7 +210,7 @@ def test_its_processes_end_with_a_killed_comparison(world, tmp_path):
     """Else they would train for another hour, and the same command would find their folders locked."""
     results = tuned(tmp_path)
     process = start("q4_wgan/compare.py", *words(world, results, "--dim", 2, "--compute", 10**6, "--jobs", 2))
-    locks = [results / f"runs/compare_{name}_toy_seed0/.lock" for name in ("dcgan", "wgan-gp")]
+    locks = [results / f"runs/compare_{name}_toy_seed1/.lock" for name in ("dcgan", "wgan-gp")]
     end = time.monotonic() + 120
     while not all(lock.exists() for lock in locks):
         assert process.poll() is None and time.monotonic() < end

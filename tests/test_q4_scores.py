@@ -1,7 +1,6 @@
 """q4_wgan's scores: every number of its READMEs stands in results/q4/, and the arithmetic behind these files."""
 
 import json
-import re
 
 import numpy as np
 import pytest
@@ -9,7 +8,7 @@ import torch
 from helpers import ROOT, make_dataset, one_line, run_script
 from PIL import Image
 
-from q4_wgan import benchmark, classifier, evaluate, figures, files, images, ledger, tune
+from q4_wgan import benchmark, classifier, evaluate, figures, files, images, ledger, runs, tune
 from q4_wgan.command import UserError
 from q4_wgan.networks import make_generator, to_float
 
@@ -79,12 +78,12 @@ def test_scores_are_of_the_shipped_pair():
 
 
 def test_experiments_has_the_search():
-    lines = files.read_lines(RESULTS / "tuning.jsonl")
-    draws = int(re.search(r"After (\d+) draws of each", EXPERIMENTS)[1])
-    mine = [line for line in lines if line["draw"] < draws]
-    assert len(mine) == 3 * draws and tune.markdown(mine) in EXPERIMENTS
-    lost = {objective: found["outcomes"]["collapsed"] for objective, found in tune.summarise(mine).items()}
-    assert (f"DCGAN {lost['dcgan']}, WGAN-GP {lost['wgan-gp']}, clipping {lost['wgan-clip']} of {draws} draws"
+    lines = [line | {"rung": rung} for line in files.read_lines(RESULTS / "tuning.jsonl")
+             for rung, (times, _, _) in enumerate(tune.RUNGS)
+             if line["iterations"] == runs.iterations(line, times * tune.COMPUTE)]
+    assert tune.markdown(lines) in EXPERIMENTS
+    lost = {objective: found["outcomes"]["collapsed"] for objective, found in tune.summarise(lines).items()}
+    assert (f"DCGAN {lost['dcgan']}, WGAN-GP {lost['wgan-gp']}, clipping {lost['wgan-clip']} of {tune.DRAWS} draws"
             in words(EXPERIMENTS))
 
 

@@ -34,14 +34,13 @@ def wasserstein(theta, n, rng):
     return drawings.wasserstein(p, q)
 
 
-def transport(n, rng, bar):
+def transport(n, rng):
     """W by assignment for every theta: mean and standard deviation over independent samples of size n."""
     rows = []
-    for theta in THETAS:
+    for theta in tqdm(THETAS, desc="transport"):
         values = [wasserstein(theta, n, rng) for _ in range(REPEATS)]
         rows.append({"theta": theta, "n": n, "repeats": REPEATS, "closed_form": theta,
                      "mean": float(np.mean(values)), "std": float(np.std(values, ddof=1))})
-        bar.update()
     return rows
 
 
@@ -89,7 +88,7 @@ def input_gradient(values, x, **options):
     return torch.autograd.grad(values.sum(), x, **options)[0]
 
 
-def networks(thetas, steps, seed, bar, batch=64):
+def networks(thetas, steps, seed, batch=64):
     """Trains REPEATS discriminators and critics per theta; returns records and the gradient fields for the picture.
 
     Loss of a discriminator with logit d: -E_P log D - E_Q log(1 - D), D = sigmoid(d). Loss of a critic f:
@@ -123,7 +122,7 @@ def networks(thetas, steps, seed, bar, batch=64):
 
     watched = sorted({round(s) for s in np.geomspace(1, steps, 30)})
     lengths = []  # at every watched step: name -> medians over the points (thetas, REPEATS)
-    for step in range(1, steps + 1):
+    for step in tqdm(range(1, steps + 1), desc="networks"):
         p, q = segments(*torch.rand(2, k, batch, generator=generator))
         mix = torch.rand(k, batch, 1, generator=generator)
         between = (mix * p + (1 - mix) * q).requires_grad_()
@@ -137,7 +136,6 @@ def networks(thetas, steps, seed, bar, batch=64):
         if step in watched:
             final = signals()
             lengths.append({name: value.norm(dim=3).median(dim=2).values for name, value in final.items()})
-        bar.update()
     with torch.no_grad():
         fake = torch.sigmoid(discriminator(points)).view(len(thetas), -1).mean(1)
         estimate = (critic(at_p) - critic(points)).mean(1).view(len(thetas), REPEATS)
@@ -156,11 +154,11 @@ def networks(thetas, steps, seed, bar, batch=64):
     return records, {name: field[:, 0].numpy() for name, field in final.items()}
 
 
-def blurred_table(bar):
+def blurred_table():
     """Rows of `blurred` against its closed forms for every theta and sigma, and the curves of the picture."""
     fine = np.concatenate([np.linspace(0, 0.12, 25), np.linspace(0.14, 1, 36)])
     rows, curves = [], {"theta": fine.tolist(), "js": [], "slope": []}
-    for sigma in SIGMAS:
+    for sigma in tqdm(SIGMAS, desc="blurred"):
         _, js, slope = np.transpose([blurred(theta, sigma) for theta in fine])
         curves["js"].append(js.tolist())
         curves["slope"].append(slope.tolist())
@@ -169,7 +167,6 @@ def blurred_table(bar):
             rows.append({"theta": theta, "sigma": sigma, "kl": kl, "kl_closed_form": theta**2 / (2 * sigma**2),
                          "js": js, "js_gap_to_log2": float(np.log(2)) - js, "js_slope": slope, "w": theta,
                          "w_slope": 1.0})
-        bar.update()
     return rows, curves
 
 
@@ -187,11 +184,9 @@ def main():
     folder = args.results_dir / "q1"
     check_writable(folder)
     torch.set_num_threads(1)  # networks this small only wait for one another
-    with tqdm(total=len(THETAS) + len(SIGMAS) + args.steps, desc="question 1", dynamic_ncols=True) as bar:
-        rows = transport(args.samples, np.random.default_rng(args.seed), bar)
-        grid, curves = blurred_table(bar)
-        # at theta = 0 there is nothing to tell apart
-        records, fields = networks(THETAS[1:], args.steps, args.seed, bar)
+    rows = transport(args.samples, np.random.default_rng(args.seed))
+    grid, curves = blurred_table()
+    records, fields = networks(THETAS[1:], args.steps, args.seed)  # at theta = 0 there is nothing to tell apart
     result = {"seed": args.seed, "log2": float(np.log(2)), "transport": rows, "blurred": grid, "networks": records}
     write(folder / "distances.png", plots.distances(result | {"curves": curves}, fields, SIGMAS, SHOWN))
     write(folder / "distances.json", as_json(result))
