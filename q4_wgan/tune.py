@@ -115,7 +115,7 @@ def markdown(lines):
 
 def main():
     parser = Parser(description=__doc__, epilog="""examples:
-  python q4_wgan/tune.py --jobs 2         two runs at a time, six hours
+  python q4_wgan/tune.py                  one run per core: six hours on 2 cores
   python q4_wgan/tune.py --dim 4 --compute 20 --draws 2 --results-dir try    a smoke test, a minute""")
     parser.add_argument("--draws", type=positive, default=DRAWS,
                         help=f"of every objective, on the first rung (default: {DRAWS})")
