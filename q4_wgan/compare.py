@@ -7,8 +7,8 @@ Both relative Frechet distances to the validation images are taken at 18 moments
 early ones, and at the end those to the test images, precision and recall.
 
 Every training is a line of results/q4/comparison.jsonl as it ends; killed, the same command goes on, at most a minute
-back. Writes results/q4/comparison.json and comparison.png. The last generators stay in the run folders; the one to ship
-is the best by validation images. Takes seven hours of a core.
+back. Writes results/q4/comparison.json and comparison.png. Generators are not kept: train.py on one thread, with the
+settings and the seed of a line, trains the same one. Takes seven hours of a core.
 """
 
 import sys
@@ -34,7 +34,7 @@ def options_of(model, seed, chosen, dim=DIM, compute=COMPUTE):
             "precision": "float32" if model == "textbook" else "bfloat16"}
 
 
-def summarise(lines, chosen, suffix=""):
+def summarise(lines, chosen):
     """The content of comparison.json: every run, means over trainings, differences DCGAN - WGAN-GP, times to reach."""
     mine = {model: [line for line in lines if line["objective"] == MODELS[model]] for model in MODELS}
     ended = {model: [line for line in mine[model] if "test" in line] for model in MODELS}  # did not diverge
@@ -64,11 +64,6 @@ def summarise(lines, chosen, suffix=""):
             times = [time_to(line["curve"], distance) for line in ended[model]]
             result["seconds_to_reach"][model][str(distance)] = {
                 "runs": times, **(mean_std(times) if times and None not in times else {})}
-    best = {model: min(ended[model], key=lambda line: line["relative_distance"])
-            for model in ("dcgan", "wgan") if ended[model]}
-    result["best_on_validation"] = {
-        model: {"seed": line["seed"], "relative_distance": line["relative_distance"],
-                "generator": f"runs/{folder_name(line, suffix)}/generator.pt"} for model, line in best.items()}
     return result
 
 
@@ -112,7 +107,7 @@ def main():
             for model in MODELS if model != "textbook" or seed <= TEXTBOOK_SEEDS]
     lines = runs.run_missing(work, record, args.jobs, points=POINTS, where=runs.where(args), test=True,
                              folder=lambda options: args.results_dir.resolve() / "runs" / folder_name(options, ending))
-    result = summarise(lines, chosen, ending)
+    result = summarise(lines, chosen)
     write(path, as_json(result))
     plots.comparison(lines, path.with_suffix(".png"))
     print(markdown(result))

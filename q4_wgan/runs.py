@@ -92,7 +92,7 @@ def run(options, points=(1.0,), folder=None, where=("fashion", None, None), test
     points: at which fractions of the iterations it is measured, the last one 1; several make a "curve".
     folder: of the run. It then keeps its checkpoint there, and goes on where it was killed.
     where: data set, data and weights folders (None: those of this repository, wherever the process is).
-    test: whether the last generator is kept in the folder and measured on the test images.
+    test: whether the last generator is measured on the test images, too.
     parent: process id of the script that this one works for; where that has been killed, it ends as well.
 
     Returns a line of a record: options, outcome, reached, relative distances and class frequencies (None where it
@@ -140,12 +140,7 @@ def run(options, points=(1.0,), folder=None, where=("fashion", None, None), test
             line["curve"] = [{name: value for name, value in point.items() if name != "class_frequencies"}
                              for point in curve]
         if test and finite:
-            generator = training.ema_generator()
-            content = {"model": "dcgan" if options["objective"] == "dcgan" else "wgan", "dataset": where[0],
-                       "commit": files.commit(), **{name: options[name] for name in OPTIONS if name in options},
-                       "state": {name: value.contiguous() for name, value in generator.state_dict().items()}}
-            write(folder / "generator.pt", files.as_torch(content))
-            line["test"] = measured(generator, "test", where, options["seed"])
+            line["test"] = measured(training.ema_generator(), "test", where, options["seed"])
         return line
 
 

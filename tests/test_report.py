@@ -124,8 +124,9 @@ def test_a_comparison_and_differences_are_used_where_they_are_there(results, tmp
     assert "41.7" not in before and "−3.81" not in before
     keys = "relative_distance", "relative_distance_pixels", "precision", "recall"
     means = {key: {"mean": 41.7, "std": 0.5, "n": 5} for key in keys}
-    gap = {"mean": 1.0, "low": -3.3, "high": 4.4, "confidence": 0.95}
-    best = {"dim": 32, "batch": 64, "learning_rate": 0.0023, "generator_learning_rate": 0.018, "relative_distance": 38.1}
+    gap = {"mean": 1.0, "low": -3.3, "high": 4.4}
+    best = {"dim": 32, "batch": 64, "iterations": 3000, "learning_rate": 0.0023, "generator_learning_rate": 0.018,
+            "relative_distance": 38.1}
     put(results / "q4/tuning.json", {"dcgan": {"draws": 24, "best": best, "outcomes": {
         "trained": 17, "collapsed": 6, "diverged": 1}}})
     put(results / "q4/comparison.json", {"equal_compute": {"dcgan": means, "wgan": means},
