@@ -153,7 +153,7 @@ def tuning(lines, path):
     for (objective, _), course in courses.items():
         if len(course) > 1:
             panels[2].plot(*zip(*course), "o-", color=COLOURS[objective], linewidth=1, markersize=4)
-    panels[2].set(xticks=range(3), xlabel="compute of the training, of that of the comparison")
+    panels[2].set(xticks=range(3), xlabel="compute of a training, as a part of the comparison's")
     panels[2].set_xticklabels(["a tenth", "three tenths", "all"])
     panels[2].grid(alpha=0.3)
     for axes, title in zip(panels, ("all draws, a tenth of the compute", "the same", "the draws that went on")):
