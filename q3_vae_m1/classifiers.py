@@ -203,10 +203,10 @@ def report(svm, features, labels):
             "error_per_class": [round(float(e), 2) for e in per_class], "confusion": matrix.tolist()}
 
 
-def describe(svm):
-    """The kernel as a formula, in words."""
+def describe(svm, classifier):
+    """Which classifier, and its kernel as a formula."""
     power = "" if svm.kernel.power == 1 else f"^{svm.kernel.power:g}"
-    return f"SVM, kernel exp(-(|a - b| / {svm.kernel.scale:.2f}){power}), C = {svm.C:g}"
+    return f"{classifier.replace('svm', 'SVM')}, kernel exp(-(|a - b| / {svm.kernel.scale:.2f}){power}), C = {svm.C:g}"
 
 
 def classifier_path(weights_dir, dataset, likelihood, labels, classifier, **_):

@@ -38,7 +38,7 @@ def main():
     drawn = classifiers.labelled_draw(data.train_labels, o.labels, o.seed)
     others = np.setdiff1d(np.arange(len(labels)), drawn)
     shown = np.concatenate([drawn, np.random.default_rng(o.seed).permutation(others)[:SHOWN - len(drawn)]])
-    with tqdm(total=4, bar_format="{desc}: {n_fmt} of {total_fmt}") as progress:
+    with tqdm(total=4, bar_format="{desc}{n_fmt} of {total_fmt}") as progress:
         progress.set_description("features and neighbour graph")
         features = posterior_means(model, data.train)
         graph = classifiers.neighbour_graph(features)

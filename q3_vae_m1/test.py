@@ -20,8 +20,8 @@ EXAMPLES = """examples:
 def main():
     parser = Parser(description=__doc__, epilog=EXAMPLES)
     add = parser.add_argument
-    add("--labels", type=number(int, 10, 10**6), nargs="+", default=classifiers.COUNTS, metavar="N",
-        help="numbers of labels (default: 100 600 1000 3000)")
+    add("--labels", type=number(int, 10, 10**6), nargs="+", metavar="N",
+        help="numbers of labels (default: those of 100 600 1000 3000 that were trained)")
     add("--dataset", type=name, default="fashion", help="(default: fashion)")
     add("--classifier", choices=classifiers.CLASSIFIERS, default="svm", help="(default: svm)")
     add("--likelihood", choices=m1.LIKELIHOODS, default="gaussian", help="of the VAE (default: gaussian)")
@@ -34,14 +34,16 @@ def main():
         check_writable(o.out.parent)
 
     model, trained = vae.load_vae(o.weights_dir, o.dataset, o.likelihood, device)
-    fitted = {n: classifiers.load_classifier(o.weights_dir, dataset=o.dataset, likelihood=o.likelihood, labels=n,
-                                             classifier=o.classifier, vae_sha256=trained["sha256"])["svm"]
-              for n in sorted(set(o.labels))}
+    which = {"dataset": o.dataset, "likelihood": o.likelihood, "classifier": o.classifier}
+    counts = o.labels or [n for n in classifiers.COUNTS if classifiers.classifier_path(
+        o.weights_dir, labels=n, **which).exists()] or classifiers.COUNTS[:1]
+    fitted = {n: classifiers.load_classifier(o.weights_dir, labels=n, vae_sha256=trained["sha256"], **which)["svm"]
+              for n in sorted(set(counts))}
     data = images.load(o.dataset, o.data_dir)
     features, reports = posterior_means(model, data.test), {}
     for n, svm in fitted.items():
         reports[n] = classifiers.report(svm, features, data.test_labels.numpy())
-        print(f"{images.title(o.dataset)}, {n} labels, {classifiers.describe(svm)}: test error "
+        print(f"{images.title(o.dataset)}, {n} labels, {classifiers.describe(svm, o.classifier)}: test error "
               f"{reports[n]['error']:.2f} % of {reports[n]['images']:,} images")
         for label, error in zip(images.class_names(o.dataset), reports[n]["error_per_class"]):
             print(f"  {label:<10} {error:6.2f} %")

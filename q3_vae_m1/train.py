@@ -33,7 +33,7 @@ def arguments():
     parser = command.Parser(description=__doc__, epilog=EXAMPLES)
     add = parser.add_argument
     add("--labels", type=number(int, 10, 10**6), nargs="+", metavar="N",
-        help="numbers of labels, multiples of 10 (default: 100 600 1000 3000)")
+        help="numbers of labels, multiples of 10 (default: 100 600 1000 3000, as far as the images go)")
     add("--dataset", type=name, default="fashion", help="fashion, mnist, or NAME of data/NAME/raw (default: fashion)")
     add("--classifier", choices=classifiers.CLASSIFIERS, default="svm", help="(default: svm)")
     add("--seed", type=seed, default=0, help="of the draw of the labelled images (default: 0)")
@@ -50,11 +50,12 @@ def arguments():
     files.add_device(parser)
     group = parser.add_mutually_exclusive_group()
     group.add_argument("--retrain", action="store_true", help="train a new VAE, whatever is there")
-    group.add_argument("--resume", action="store_true", help="go on with the interrupted training of a VAE")
+    group.add_argument("--resume", action="store_true",
+                       help="go on with the interrupted training of a VAE; give --labels and --classifier again")
     group.add_argument("--quick", action="store_true", help="train a little on few images, and keep nothing")
     command.add_folders(parser, "data", "weights", "results")
     o = parser.parse_args()
-    o.labels = sorted(set(o.labels or ([100] if o.quick else classifiers.COUNTS)))
+    o.labels = [100] if o.quick and not o.labels else o.labels
     return o
 
 
@@ -150,7 +151,9 @@ def ship_classifiers(o, weights, reports):
 
 
 def run(o, data, device):
-    draws = {n: classifiers.labelled_draw(data.train_labels, n, o.seed) for n in o.labels}
+    fewest = int(data.train_labels.bincount(minlength=10).min())
+    counts = o.labels or [n for n in classifiers.COUNTS if n <= 10 * fewest] or classifiers.COUNTS[:1]
+    draws = {n: classifiers.labelled_draw(data.train_labels, n, o.seed) for n in sorted(set(counts))}
     if results_path(o).exists():
         read_json(results_path(o))  # if it is damaged, that is said before the work
     model, trained = obtain_vae(o, data, device)
@@ -172,7 +175,7 @@ def run(o, data, device):
             reports[n], more = report, {"report": report, "commit": files.commit()}
             path = classifiers.classifier_path(o.weights_dir, **description)
             weights[path.name] = classifiers.as_bytes(svm, description | more)
-        tqdm.write(f"{images.title(o.dataset)}, {n} labels, {classifiers.describe(svm)}: "
+        tqdm.write(f"{images.title(o.dataset)}, {n} labels, {classifiers.describe(svm, o.classifier)}: "
                    f"test error {report['error']:.2f} %")
     ship_classifiers(o, weights, reports)
 

@@ -85,14 +85,19 @@ def generated_scores(generator, seeds, measure, real, training, model):
             "class_frequencies": frequencies}
 
 
-def inception_fid(generated, real):
-    """Inception FID (Heusel et al. 2017) of uint8 images (n, 28, 28), by torchmetrics. Raises UserError without it."""
+def inception():
+    """torchmetrics' Inception FID (Heusel et al. 2017), which fetches its weights. Raises UserError without it."""
     try:
         from torchmetrics.image.fid import FrechetInceptionDistance
-        metric = FrechetInceptionDistance()  # fetches its weights
+        return FrechetInceptionDistance()
     except Exception as error:  # not installed, no network, a refused file
         raise UserError("--inception: needs pip install 'torchmetrics[image]' and its weights from the network "
                         f"({type(error).__name__}: {error})") from None
+
+
+def inception_fid(metric, generated, real):
+    """The Inception FID of uint8 images (n, 28, 28). metric: of `inception`."""
+    metric.reset()
     for pixels, is_real in ((real, True), (generated, False)):
         for part in pixels.split(250):
             metric.update(part.unsqueeze(1).expand(-1, 3, -1, -1), real=is_real)
@@ -159,6 +164,7 @@ def main():
     suffix = classifier.suffix(args.dataset)
     path = args.results_dir / "q4" / f"scores{suffix}.json"
     command.check_writable(path.parent)
+    fid = inception() if args.inception else None
     scores = command.read_json(path) if args.model and path.exists() else {}
     device = files.pick_device(args.device)
     generators = {model: sampling.load_generator(sampling.weights_path(args.weights_dir, model, args.dataset), model)
@@ -169,6 +175,7 @@ def main():
     measure = metrics.Metrics(network, data.train, data.test, device)
     training = torch.cat((data.train, data.validation))
     real, labels, _ = classifier.classify(network, data.test)
+    print("measuring real images, a minute", flush=True)
     scores["real"] = real_scores(network, data, training, real, labels)
     scores["failure"] = {"relative_distance_above": metrics.FAILED_ABOVE,
                          "class_frequency_below": metrics.SMALLEST_FREQUENCY}
@@ -182,9 +189,9 @@ def main():
                          **generated_scores(generator, seeds, measure, real, training, model),
                          "attempts": ledger.counts(attempts, model), "moments": moments,
                          "lowest_generator_loss": lowest(losses[model], "generator_loss")}
-        if args.inception:
+        if fid:
             generated = sampling.sample(generator, len(data.test), args.seed, device).cpu()
-            scores[model]["inception_fid"] = inception_fid(generated, data.test)
+            scores[model]["inception_fid"] = inception_fid(fid, generated, data.test)
     command.write(path, command.as_json(scores))
     print(markdown(scores) if scores.keys() >= set(MODELS) else "")
     print(f"saved {path}")

@@ -179,7 +179,7 @@ def read_shipped(path, command):
         return data
     reason = ("no such file" if data is None else f"not listed in {SUMS}" if expected is None else
               f"its SHA-256 is not the one in {SUMS}")
-    raise UserError(f"{path}: {reason}; it comes with the repository, or make it with `{command}`")
+    raise UserError(f"{path}: {reason}; restore it, if it came with the repository, or make it with `{command}`")
 
 
 @functools.cache

@@ -60,6 +60,7 @@ def draw_label(generator, network, label, seeds, confidence):
     candidates = range(seeds[0], min(seeds[0] + MAX_DRAWS, 2**32))
     with tqdm(total=len(seeds), unit="image", desc="found") as progress:
         for number_drawn, one in enumerate(candidates, start=1):
+            progress.set_postfix_str(f"{number_drawn} drawn", refresh=False)
             picture = sampling.draw(generator, sampling.latents([one]))
             _, labelled, sure = classifier.classify(network, picture)
             if labelled == label and sure >= confidence:
@@ -68,7 +69,6 @@ def draw_label(generator, network, label, seeds, confidence):
                 progress.update()
                 if len(found) == len(seeds):
                     return found, torch.cat(kept), number_drawn
-            progress.set_postfix_str(f"{number_drawn} drawn", refresh=False)
     raise UserError(f"only {len(found)} of {len(seeds)} images of class {label} at confidence {confidence:g} in "
                     f"{len(candidates)} draws; ask for fewer, or lower --confidence")
 
@@ -110,9 +110,9 @@ def arguments():
     return args
 
 
-def default_name(args):
+def default_name(args, dataset):
     """What the picture shows, so that different ones do not overwrite each other."""
-    words = [args.weights.resolve().parent.name if args.weights else "", args.model, args.dataset]
+    words = [args.weights.resolve().parent.name if args.weights else "", args.model, dataset]
     if args.interpolate:
         words += ["walk", *args.interpolate, "steps", args.steps]
     else:
@@ -134,32 +134,33 @@ def main():
     args = arguments()
     weights = args.weights or sampling.weights_path(args.weights_dir, args.model, args.dataset)
     generator, content = sampling.load_generator(weights, args.model)
-    seeds = args.seeds
+    seeds, dataset = args.seeds, content.get("dataset", "fashion")
     if args.interpolate:
         pixels = sampling.draw(generator, sampling.slerp(*sampling.latents(args.interpolate), args.steps))
     elif args.label is not None:
-        network = classifier.load(args.weights_dir, content.get("dataset", "fashion"))
+        network = classifier.load(args.weights_dir, dataset)
         seeds, pixels, drawn = draw_label(generator, network, args.label, seeds, args.confidence)
-        label = images.class_names(content.get("dataset", "fashion"))[args.label]
+        label = images.class_names(dataset)[args.label]
         print(f"drew {drawn} to find {len(seeds)} of class {label} at confidence {args.confidence:g} or more: seeds "
               f"{', '.join(map(str, seeds))}")
     else:
         pixels = sampling.draw(generator, sampling.latents(seeds))
 
     ending = "" if args.separate else ".png"
-    out = args.out or args.results_dir / "runs" / f"generated_{default_name(args)}{ending}"
+    out = args.out or args.results_dir / "runs" / f"generated_{default_name(args, dataset)}{ending}"
+    shown = out.relative_to(Path.cwd()) if out.is_relative_to(Path.cwd()) else out
     if args.separate:
         for one, picture in zip(seeds, pixels):
             write(out / f"seed{one:04d}.png", sampling.as_png(sampling.grid(picture[None], scale=args.scale)))
-        print(f"saved {len(seeds)} pictures in {out}")
+        print(f"saved {len(seeds)} pictures in {shown}")
     elif out.suffix.lower() == ".gif":
         frames = torch.stack([sampling.grid(picture[None], scale=args.scale) for picture in pixels])
         write(out, sampling.as_gif(torch.cat([frames, frames.flip(0)[1:-1]])))
-        print(f"saved {out}")
+        print(f"saved {shown}")
     else:
         columns = len(pixels) if args.interpolate and len(pixels) <= 20 else None
         write(out, sampling.as_png(sampling.grid(pixels, columns, scale=args.scale)))
-        print(f"saved {out}")
+        print(f"saved {shown}")
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import importlib.util
 import json
 import math
 import os
+import shutil
 import time
 
 import torch
@@ -202,7 +203,7 @@ def run_missing(work, path, jobs=None, client=None, folder=None, **how):
                     files.append_line(path, line)
                     lines[key(line)] = line
                     if folder:
-                        (folder(line) / "checkpoint.pt").unlink(missing_ok=True)
+                        shutil.rmtree(folder(line), ignore_errors=True)
                     progress.update()
             except TerminatedWorkerError:  # killed, or for want of memory: its run is done again
                 deaths += 1

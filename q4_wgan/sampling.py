@@ -43,7 +43,9 @@ def load_generator(path, model):
     if path.name == "generator.pt":
         content = files.from_torch(files.read(path), path)
     else:
-        content = files.from_torch(files.read_shipped(path, f"python q4_wgan/train.py --model {model}"), path)
+        dataset = path.stem.removeprefix(f"q4_{model}").removeprefix("_")
+        command = f"python q4_wgan/train.py --model {model}" + (f" --dataset {dataset}" if dataset else "")
+        content = files.from_torch(files.read_shipped(path, command), path)
     if content.get("model") != model:
         raise UserError(f"{path}: holds a {content.get('model')!r}, not a {model!r}")
     try:

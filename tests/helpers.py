@@ -86,3 +86,20 @@ def make_dataset(data_dir, name="toy", train=600, test=100, seed=0):
         (raw / f"{part}-images-idx3-ubyte").write_bytes(idx(images))
         (raw / f"{part}-labels-idx1-ubyte").write_bytes(idx(labels))
     return Path(data_dir)
+
+
+def make_classifier(base):
+    """Train q4's classifier a little on `base`/data, the data set "toy", and ship it to `base`/weights."""
+    import torch
+
+    from q4_wgan import classifier, files, images
+    from q4_wgan.networks import to_float
+    data, network = images.load("toy", base / "data"), classifier.Classifier()
+    torch.manual_seed(0)
+    optimizer = torch.optim.Adam(network.parameters(), 3e-3)
+    for _ in range(10):
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(network(to_float(data.train)), data.train_labels).backward()
+        optimizer.step()
+    content = {"model": "classifier", "dataset": "toy", "state": network.state_dict()}
+    files.ship(base / "weights", {classifier.file_name("toy"): files.as_torch(content)})

@@ -401,7 +401,7 @@ def ships(name, place):
 def main():
     global WORLD
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="*", choices=[*PARTS, []], default=[])
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)} (default: all)")
     parser.add_argument("--only", default="", help="commands whose names have this word")
     parser.add_argument("--out", type=Path, default=ROOT / "results/mishaps.json")
     o = parser.parse_args()

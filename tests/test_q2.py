@@ -137,7 +137,7 @@ def test_publish_puts_runs_in_the_places_of_their_outcomes(tmp_path):
 
 
 def test_publish_names_what_is_missing_or_damaged(tmp_path):
-    one_line(run("--publish", "nothing", "--results-dir", tmp_path), "run.json")
+    one_line(run("--publish", "nothing", "--results-dir", tmp_path), "no finished run")
     folder = record(tmp_path, "broken")
     (folder / "epoch000150.png").unlink()
     one_line(run("--publish", "broken", "--results-dir", tmp_path), "epoch000150.png")

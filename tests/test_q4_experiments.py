@@ -12,12 +12,11 @@ import numpy as np
 import pytest
 import torch
 from filelock import FileLock
-from helpers import KILLED, ROOT, die, make_dataset, one_line, run_script
+from helpers import KILLED, ROOT, die, make_classifier, make_dataset, one_line, run_script
 from PIL import Image
 
-from q4_wgan import classifier, compare, files, images, metrics, runs, stability, summary, tune
+from q4_wgan import compare, metrics, runs, stability, summary, tune
 from q4_wgan.command import UserError
-from q4_wgan.networks import to_float
 from q4_wgan.training import Training
 
 SETTINGS = {"dcgan": {"learning_rate": 2e-3, "generator_learning_rate": 1e-3, "beta1": 0.5},
@@ -30,15 +29,7 @@ def world(tmp_path_factory):
     """A small data set and a classifier of it."""
     base = tmp_path_factory.mktemp("experiments")
     make_dataset(base / "data")
-    data, network = images.load("toy", base / "data"), classifier.Classifier()
-    torch.manual_seed(0)
-    optimizer = torch.optim.Adam(network.parameters(), 3e-3)
-    for _ in range(10):
-        optimizer.zero_grad()
-        torch.nn.functional.cross_entropy(network(to_float(data.train)), data.train_labels).backward()
-        optimizer.step()
-    content = {"model": "classifier", "dataset": "toy", "state": network.state_dict()}
-    files.ship(base / "weights", {classifier.file_name("toy"): files.as_torch(content)})
+    make_classifier(base)
     return base
 
 

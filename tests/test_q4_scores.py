@@ -5,12 +5,12 @@ import json
 import numpy as np
 import pytest
 import torch
-from helpers import ROOT, make_dataset, one_line, run_script
+from helpers import ROOT, make_classifier, make_dataset, one_line, run_script
 from PIL import Image
 
-from q4_wgan import benchmark, classifier, evaluate, figures, files, images, ledger, runs, tune
+from q4_wgan import benchmark, evaluate, figures, files, ledger, runs, tune
 from q4_wgan.command import UserError
-from q4_wgan.networks import make_generator, to_float
+from q4_wgan.networks import make_generator
 
 README, EXPERIMENTS = ((ROOT / "q4_wgan" / name).read_text(encoding="utf-8")
                        for name in ("README.md", "EXPERIMENTS.md"))
@@ -140,7 +140,9 @@ def test_inception_fid_with_random_weights(monkeypatch):
     monkeypatch.setattr(fid, "FrechetInceptionDistance", lambda: real_class(Features(), input_img_size=(3, 28, 28)))
     random = torch.Generator().manual_seed(0)
     a, b = (torch.randint(low, 256, (300, 28, 28), generator=random, dtype=torch.uint8) for low in (0, 100))
-    assert evaluate.inception_fid(a, a) == pytest.approx(0, abs=0.1) and evaluate.inception_fid(b, a) > 10
+    metric = evaluate.inception()
+    assert evaluate.inception_fid(metric, a, a) == pytest.approx(0, abs=0.1)
+    assert evaluate.inception_fid(metric, b, a) > 10
 
 
 # ---- the commands --------------------------------------------------------------------------------
@@ -150,15 +152,8 @@ def world(tmp_path_factory):
     """A small data set, a classifier of it, and two generators that were never trained, with made-up losses."""
     base = tmp_path_factory.mktemp("scores")
     make_dataset(base / "data")
-    data, network = images.load("toy", base / "data"), classifier.Classifier()
-    torch.manual_seed(0)
-    optimizer = torch.optim.Adam(network.parameters(), 3e-3)
-    for _ in range(10):
-        optimizer.zero_grad()
-        torch.nn.functional.cross_entropy(network(to_float(data.train)), data.train_labels).backward()
-        optimizer.step()
-    content = {"model": "classifier", "dataset": "toy", "state": network.state_dict()}
-    weights = {classifier.file_name("toy"): files.as_torch(content)}
+    make_classifier(base)
+    weights = {}
     for model in evaluate.MODELS:
         generator = make_generator("conv", 2)
         weights[f"q4_{model}_toy.pt"] = files.as_torch({

@@ -6,6 +6,7 @@ Not a test: nothing is asserted. The commands run as printed, in a copy of the r
 images in data/. Prints the rows of the table.
 """
 
+import argparse
 import json
 import os
 import platform
@@ -41,6 +42,7 @@ def row(command, seconds):
 
 
 def main(commands=COMMANDS, out=ROOT / "results/times.json"):
+    argparse.ArgumentParser(description=__doc__).parse_args()
     seconds = {}
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / "copy"

@@ -1,7 +1,7 @@
 """Question 2: the real GAN Lab page, trained in a headless browser on a drawing, with what it shows.
 
 Every finished run, good or bad, is kept in results/runs/q2_NAME/ and counted in results/q2/gan_lab.json with its
-outcome by the criterion of drawings.py. A run takes 3 to 10 minutes of one core. --publish NAME shows a run in
+outcome by the criterion of drawings.py. A run takes 3 to 32 minutes of one core. --publish NAME shows a run in
 results/q2/, without a browser: a converged one as gan_lab.png, one whose samples match but whose gradients or curves
 do not rest as gan_lab_hard.png, any other as gan_lab_failed.png.
 
@@ -63,6 +63,8 @@ def load_records(results):
 
 def publish(name, folder, results):
     """Put a run's pictures and numbers in their places in results/q2/ and redraw the histories."""
+    if not (folder / "run.json").exists():
+        raise UserError(f"{folder}: no finished run; --name {name} makes one of that name")
     run, records = command.read_json(folder / "run.json"), load_records(results)
     try:
         place, picture = PLACES[run["outcome"]]
