@@ -98,7 +98,7 @@ def main():
 
     path, ending = args.results_dir / "q4" / f"comparison{suffix(args.dataset)}.json", suffix(args.dataset)
     chosen = {model: textbook.SETTINGS if model == "textbook" else
-              runs.tuned(args.results_dir, args.dataset, MODELS[model]) for model in MODELS}
+              runs.tuned(args.results_dir, args.dataset, MODELS[model], args.compute) for model in MODELS}
     record = path.with_suffix(".jsonl")
     if any(runs.settings(line) not in chosen.values() for line in files.read_lines(record)):
         raise UserError(f"{record}: of other settings than the best of tune.py; move it away to start anew")

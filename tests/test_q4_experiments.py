@@ -217,6 +217,14 @@ def test_its_processes_end_with_a_killed_comparison(world, tmp_path):
             pass
 
 
+def test_a_search_that_has_not_ended_is_told(world, tmp_path):
+    found = {objective: {"best": {**settings, "objective": objective, "iterations": 6}}
+             for objective, settings in SETTINGS.items()}
+    path = tuned(tmp_path) / "q4/tuning_toy.json"
+    path.write_text(json.dumps(found), encoding="utf-8")
+    one_line(run_script("q4_wgan/compare.py", *words(world, tmp_path, "--compute", 60)), "tuning_toy.json", "tune.py")
+
+
 def test_equal_compute():
     chosen = {"dcgan": SETTINGS["dcgan"], "wgan": SETTINGS["wgan-gp"], "textbook": {"learning_rate": 1e-4}}
     counts = {model: compare.options_of(model, 0, chosen)["iterations"] for model in compare.MODELS}
