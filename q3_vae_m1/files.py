@@ -195,12 +195,13 @@ def commit():
 # ---- records: a line of JSON for every run -------------------------------------------------------
 
 def append_line(path, entry):
-    """Add `entry`, with the time, as a line of JSON. Lines of several processes do not mix."""
-    path = Path(path)
-    line = json.dumps({**entry, "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}, allow_nan=False) + "\n"
+    """Add `entry`, with the time, as a line of JSON; returns that. Lines of several processes do not mix."""
+    path, entry = Path(path), {**entry, "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
+    line = json.dumps(entry, allow_nan=False) + "\n"
     with locked(path.parent):
         before = read(path) if path.exists() else b""
         write(path, before + b"\n" * (before[-1:] not in (b"", b"\n")) + line.encode())  # all or nothing
+    return entry
 
 
 def read_lines(path):

@@ -203,8 +203,7 @@ def run_missing(work, path, jobs=None, client=None, folder=None, **how):
             tasks = [(options, {**how, "folder": folder(options) if folder else None}) for options in missing]
             try:
                 for line in results(tasks, jobs, client):
-                    files.append_line(path, line)
-                    lines[key(line)] = line
+                    lines[key(line)] = files.append_line(path, line)
                     if folder:
                         shutil.rmtree(folder(line), ignore_errors=True)
                     progress.update()
