@@ -2,8 +2,9 @@
 
 24 draws of each objective, from the same distributions, train for a tenth of the compute of compare.py; the best 8 of
 each for three tenths; of DCGAN and WGAN-GP, which compare.py compares, the best 3 for all of it. Every training starts
-anew, since the learning rates fall to 0 at its end. A short search alone misleads: a high generator's rate wins it and
-loses in the long run. All are compared by the relative distance to the validation images. D = 32, one thread.
+anew, since the learning rates fall to 0 at its end. A short search alone misleads: DCGAN's best draws in it, of a high
+generator's rate, lose in the long run. All are compared by the relative distance to the validation images. D = 32, one
+thread.
 
 A run is a line of results/q4/tuning.jsonl as it ends; killed, the same command goes on, at most a minute back. Writes
 results/q4/tuning.json (the best draw of each objective on its last rung, and whether it lies at an edge) and
