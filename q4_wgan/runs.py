@@ -24,7 +24,7 @@ from .summary import NAMES, shipped
 from .textbook import Textbook
 from .training import BATCH, Training
 
-CPU = torch.device("cpu")
+HERE = "fashion", None, None, "cpu"  # where a run is done, if nothing else is said
 CHECK_EVERY = 50  # iterations between looks for NaN
 SAVE_EVERY = 60  # seconds between the checkpoints of a run that has a folder
 MEASURED = ("relative_distance", "relative_distance_pixels", "class_frequencies")
@@ -52,23 +52,25 @@ def iterations(options, compute):
 # ---- one run -------------------------------------------------------------------------------------
 
 @functools.lru_cache(maxsize=1)
-def ground(dataset, data_dir, weights_dir):
-    """(Images, classifier), read once per process: no task carries them. None: the folder of this repository."""
+def ground(dataset, data_dir, weights_dir, device):
+    """(Images, classifier, torch.device), read once per process: no task carries them. None: this repository's folder.
+    """
+    device = files.pick_device(device)
     return (images.load(dataset, data_dir or ROOT / "data"),
-            classifier.load(weights_dir or ROOT / "weights", dataset, CPU))
+            classifier.load(weights_dir or ROOT / "weights", dataset, device), device)
 
 
 @functools.lru_cache(maxsize=2)
 def measure(part, *where):
     """The Metrics against the 'validation' or the 'test' images of `ground(*where)`."""
-    data, network = ground(*where)
-    return metrics.Metrics(network, data.train, getattr(data, part), CPU)
+    data, network, device = ground(*where)
+    return metrics.Metrics(network, data.train, getattr(data, part), device)
 
 
 def measured(generator, part, where, seed):
     """The metrics of as many images of `generator` as the part has; of 'test' with precision and recall."""
-    data, network = ground(*where)
-    pixels = sampling.sample(generator, len(getattr(data, part)), seed, CPU)
+    data, network, device = ground(*where)
+    pixels = sampling.sample(generator, len(getattr(data, part)), seed, device)
     found = measure(part, *where)(pixels)
     line = {"relative_distance": round(found["relative_distance"], 3),
             "relative_distance_pixels": round(found["relative_distance_pixels"], 3),
@@ -86,22 +88,23 @@ def outcome(finite, frequencies):
     return "collapsed" if min(frequencies) < metrics.SMALLEST_FREQUENCY else "trained"
 
 
-def run(options, points=(1.0,), folder=None, where=("fashion", None, None), test=False, parent=None):
+def run(options, points=(1.0,), folder=None, where=HERE, test=False, parent=None):
     """Train with `options` on one thread and measure the EMA of the generator against the validation images.
 
     options: those of training.Training, or with "objective": "textbook" those of textbook.Textbook.
     points: at which fractions of the iterations it is measured, the last one 1; several make a "curve".
     folder: of the run. It then keeps its checkpoint there, and goes on where it was killed.
-    where: data set, data and weights folders (None: those of this repository, wherever the process is).
+    where: data set, data and weights folders (None: those of this repository, wherever the process is), device.
     test: whether the last generator is measured on the test images, too.
     parent: process id of the script that this one works for; where that has been killed, it ends as well.
 
     Returns a line of a record: options, outcome, reached, relative distances and class frequencies (None where it
-    diverged), curve, core_seconds of training alone, test.
+    diverged), curve, core_seconds of training alone, test; and the device, if it is not the CPU.
     """
     torch.set_num_threads(1)
-    data, _ = ground(*where)
-    training = (Textbook if options["objective"] == "textbook" else Training)(options, data.train, data.validation, CPU)
+    data, _, device = ground(*where)
+    kind = Textbook if options["objective"] == "textbook" else Training
+    training = kind(options, data.train, data.validation, device)
     curve, core, finite, n = [], 0.0, True, options["iterations"]
     moments = sorted({max(1, round(n * fraction)) for fraction in points})
     with contextlib.ExitStack() as stack:
@@ -137,6 +140,8 @@ def run(options, points=(1.0,), folder=None, where=("fashion", None, None), test
         last = curve[-1] if finite else dict.fromkeys(MEASURED)
         line = {**options, "outcome": outcome(finite, last["class_frequencies"]), "reached": training.iteration,
                 **{name: last[name] for name in MEASURED}, "core_seconds": round(core, 1)}
+        if device.type != "cpu":
+            line["device"] = device.type
         if len(points) > 1:
             line["curve"] = [{name: value for name, value in point.items() if name != "class_frequencies"}
                              for point in curve]
@@ -155,13 +160,15 @@ def add_arguments(parser, dim, compute):
                         help=f"of a training, in iterations of DCGAN (default: {compute})")
     parser.add_argument("--dataset", type=command.name, default="fashion", help="(default: fashion)")
     parser.add_argument("--jobs", type=number(int, 1, 1024), help="runs at once (default: one per core)")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="of every run (default: cpu)")
     command.add_folders(parser, "data", "weights", "results")
 
 
 def where(args):
     """The argument of `run`. A worker on another machine takes the folders of its own copy, unless told which."""
-    return args.dataset, *(None if folder == ROOT / name else folder.resolve()
-                           for name, folder in (("data", args.data_dir), ("weights", args.weights_dir)))
+    folders = (None if folder == ROOT / name else folder.resolve()
+               for name, folder in (("data", args.data_dir), ("weights", args.weights_dir)))
+    return args.dataset, *folders, args.device
 
 
 def key(options):

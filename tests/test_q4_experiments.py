@@ -283,7 +283,7 @@ def test_reading_curves():
 
 def test_outcomes(world):
     """NaN is diverged; a generator with one image is collapsed."""
-    where = "toy", world / "data", world / "weights"
+    where = "toy", world / "data", world / "weights", "cpu"
     options = {"objective": "dcgan", "arch": "conv", "dim": 2, "batch": 16, "iterations": 60, "learning_rate": 1e38,
                "seed": 0, "precision": "float32"}
     line = runs.run(options, where=where)
