@@ -44,8 +44,7 @@ def pick_precision(wanted, device):
     """'bfloat16' or 'float32' for --precision and a torch.device. 'auto': what this device computes faster."""
     if wanted != "auto":
         return wanted
-    if device.type == "cuda":
-        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
+    # With CUDA float32: the launching of kernels takes the time, and casts are kernels, too.
     checks = (getattr(torch.cpu, name, bool) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
     # Measured even where the instructions exist: a Xeon without AMX has them and is slower with them.
     quick = device.type == "cpu" and any(check() for check in checks) and faster("cpu", "cpu", torch.bfloat16)

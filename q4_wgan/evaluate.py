@@ -22,7 +22,7 @@ from q4_wgan.summary import NAMES, mean_std, read_losses, shipped, table
 
 MODELS = sampling.MODELS
 TRAINING = ("attempt", "objective", "arch", "dim", "iterations", "batch", "learning_rate", "generator_learning_rate",
-            "beta1", "penalty_images", "seed", "precision", "seconds")  # what is said of a training
+            "beta1", "penalty_images", "seed", "precision", "device", "seconds")  # what is said of a training
 WINDOW = 100  # iterations that a loss is the mean of, where one is quoted
 MOMENTS = 1_000, 2_000, 4_000, 8_000, 10_000, 12_000, 16_000  # of a training, besides its first evaluation and its end
 

@@ -47,8 +47,7 @@ def test_readme_has_the_scores():
             f"one class alone {min(alone):.0f} to {max(alone):.0f}",
             f"to the validation images is above {scores['failure']['relative_distance_above']:.0f}.",
             f"fewer than {100 * scores['failure']['class_frequency_below']:.0f} % of 10,000 generated images",
-            f"| {dcgan['training']['seconds'] / 60:.0f} minutes", f"| {wgan['training']['seconds'] / 60:.0f} minutes",
-            f"took {wgan['training']['seconds'] / dcgan['training']['seconds']:.1f} times the time",
+            f"took {dcgan['training']['seconds'] / 60:.0f} minutes", f"| {wgan['training']['seconds'] / 60:.0f} minutes",
             f"relative distance {last['relative_distance']:.1f}; shipped weights/q4_wgan.pt",
             f"falls from {-first['critic_loss']:.2f} (on validation images {-first['validation_critic_loss']:.2f}) at "
             f"iteration 500 to {-middle['critic_loss']:.2f} ({-middle['validation_critic_loss']:.2f}) at iteration 10,000, "
@@ -84,7 +83,7 @@ def test_experiments_has_the_search(monkeypatch):
     monkeypatch.setattr(runs, "run_missing", lambda work, *_, **__: [ended[runs.key(options)] for options in work])
     lines = tune.search(argparse.Namespace(
         draws=tune.DRAWS, dim=tune.DIM, compute=tune.COMPUTE, jobs=1, results_dir=ROOT / "results", dataset="fashion",
-        data_dir=ROOT / "data", weights_dir=ROOT / "weights"), path)
+        data_dir=ROOT / "data", weights_dir=ROOT / "weights", device="cpu"), path)
     assert tune.markdown(lines) in EXPERIMENTS
     assert tune.summarise(lines) == json.loads(path.with_suffix(".json").read_text())
     lost = {objective: found["outcomes"]["collapsed"] for objective, found in tune.summarise(lines).items()}
