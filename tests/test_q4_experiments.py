@@ -413,10 +413,13 @@ def test_benchmark(world, tmp_path):
     ("stability", ["--seeds", "0"], "--seeds"), ("tune", ["--draws", "0"], "--draws"),
     ("tune", ["--dim", "100000"], "--dim"), ("tune", ["--weights-dir", "/nowhere"], "q4_classifier_toy.pt"),
     ("compare", ["--seeds", "x"], "--seeds"), ("compare", [], "tuning_toy.json"),
-    ("benchmark", ["--rounds", "0"], "--rounds"), ("benchmark", ["--dataset", "../x"], "--dataset")])
+    ("benchmark", ["--rounds", "0"], "--rounds"), ("benchmark", ["--dataset", "../x"], "--dataset"),
+    ("tune", ["--device", "cuda"], "--device cuda")])
 def test_bad_input(world, tmp_path, script, arguments, message):
     if "no Dask" in message or arguments == ["--scheduler", ""]:
         pytest.importorskip("distributed")
+    if "cuda" in arguments and torch.cuda.is_available():
+        pytest.skip("a GPU is here")
     folders = words(world, tmp_path) if script != "benchmark" else []
     if script == "stability":
         tuned(tmp_path)
