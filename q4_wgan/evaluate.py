@@ -140,8 +140,8 @@ def markdown(scores):
             ("KL of the class frequencies to uniform, nats", "kl_to_uniform", ".4f", 1, ""),
             ("median distance to the nearest training image", "median_distance_to_nearest_training", ".2f", 1,
              f"{real['median_distance_to_nearest_training']:.2f} (test images)"))
-    def cell(found, form, unit):
-        return f"{found['mean'] * unit:{form}} ± {found['std'] * unit:{form}}"
+    def cell(found, form, unit):  # a half is rounded up, as in the report
+        return " ± ".join(f"{found[key] * unit + 1e-9:{form}}" for key in ("mean", "std"))
     return table(("", *(NAMES[model] for model in MODELS), "real training images"), (
         (title, *(cell(scores[model][key], form, unit) for model in MODELS), of_real)
         for title, key, form, unit, of_real in rows))

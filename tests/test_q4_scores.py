@@ -56,7 +56,8 @@ def test_readme_has_the_scores():
             f"{last['relative_distance']:.1f}",
             f"generator loss falls to {dcgan['lowest_generator_loss']['value']:.2f} (mean of the 500 iterations to "
             f"{dcgan['lowest_generator_loss']['iteration']:,}) and then rises to {end['generator_loss']:.2f}, while the "
-            f"distance goes from {start['relative_distance']:.0f} to {end['relative_distance']:.1f}",
+            f"distance falls from {start['relative_distance']:.0f} to ",
+            f"and ends at {end['relative_distance']:.1f}",
             f"falls from {start['critic_loss']:.2f} to {end['critic_loss']:.2f} (on validation images "
             f"{end['validation_critic_loss']:.2f})",
             f"DCGAN {dcgan['attempts']['failed_before_first_success']}, WGAN-GP "
@@ -92,7 +93,16 @@ def test_experiments_has_the_search(monkeypatch):
 
 
 def test_experiments_has_the_attempts():
-    assert ledger.markdown(ledger.attempts(RESULTS / "attempts.jsonl")) in EXPERIMENTS
+    attempts = ledger.attempts(RESULTS / "attempts.jsonl")
+    assert ledger.markdown(attempts) in EXPERIMENTS
+    (dcgan, dcgan_pixels), (wgan, wgan_pixels) = (
+        [sorted(a[key] for a in attempts if a["model"] == model and a.get("device") == "cuda")
+         for key in ("relative_distance", "relative_distance_pixels")] for model in evaluate.MODELS)
+    text = words(EXPERIMENTS)
+    assert f"nearest to the validation images: {dcgan[0]:.1f}," in text
+    assert f"WGAN-GP came to {wgan[0]:.1f} at best" in text
+    assert ("its three have {:.1f}, {:.1f} and {:.1f}, DCGAN's {:.1f}, {:.1f} and {:.1f}"
+            .format(*wgan_pixels, *dcgan_pixels) in text)
 
 
 def test_experiments_has_the_speed():
