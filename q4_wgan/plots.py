@@ -190,8 +190,8 @@ def comparison(lines, path):
 
 def stability(result, paper, path):
     """Outcome of every run by objective, learning rate and setting; distances; the pairs as the paper's table 2."""
-    figure = plt.figure(figsize=(13, 10.5), layout="constrained")
-    above, below = figure.subfigures(2, 1, height_ratios=(1.5, 1))
+    figure = plt.figure(figsize=(10, 9), layout="constrained")
+    above, below = figure.subfigures(2, 1, height_ratios=(1.6, 1))
     heat, (left, middle, right) = above.subplots(), below.subplots(1, 3)
     outcome_table(heat, result["cells"])
 
@@ -202,19 +202,20 @@ def stability(result, paper, path):
         for (distance, rest), shift in zip(points, np.linspace(-0.3, 0.3, len(points))):
             left.plot(number + shift, distance, "o", markersize=4, color=COLOURS[objective],
                       markerfacecolor=COLOURS[objective] if rest else "white")
-    left.set_xticks(range(len(objectives)), [NAMES[objective] for objective in objectives])
-    left.set(yscale="log", ylabel=DISTANCE, title="All runs; filled: had come to rest")
+    left.set_xticks(range(len(objectives)), [NAMES[objective] for objective in objectives], fontsize=8)
+    left.set_title("All runs; filled: had come to rest", fontsize=10)
+    left.set(yscale="log", ylabel=DISTANCE)
     log_ticks(left.yaxis)
     left.grid(alpha=0.3)
 
     ours = result["only_dcgan_or_wgan_gp"]
     bars(middle, [ours], ["trained"])
-    middle.set(title="Ours: same setting, rate and seed", ylabel="pairs of runs",
-               ylim=(0, 1.3 * max(1, sum(ours.values()))))
+    middle.set_title("Ours: same setting, rate, seed", fontsize=10)
+    middle.set(ylabel="pairs of runs", ylim=(0, 1.3 * max(1, sum(ours.values()))))
     middle.legend(fontsize=8, ncols=2, loc="upper center")
     bars(right, [dict(zip((part for part, _, _ in PAIRS), row[1:])) for row in paper], [row[0] for row in paper])
-    right.set(title="The paper's table 2 (32x32 ImageNet)", ylabel="architectures",
-              xlabel="least Inception score, stricter to the right")
+    right.set_title("The paper's table 2 (32x32 ImageNet)", fontsize=10)
+    right.set(ylabel="architectures", xlabel="least Inception score")
     save(figure, path)
 
 
@@ -226,15 +227,15 @@ def outcome_table(axes, cells):
         row = rows.index((cell["objective"], cell["rate"], cell["learning_rate"]))
         column, outcomes = settings.index(cell["setting"]), cell["outcomes"]
         colours[row, column] = np.mean([to_rgba(OUTCOMES[outcome], 0.35) for outcome in outcomes], axis=0)
-        words = ", ".join(f"{outcomes.count(outcome)} {outcome}" for outcome in OUTCOMES if outcome in outcomes)
-        found = ", ".join(f"{d:.0f}" for d in cell["relative_distances"] if d is not None)
-        axes.text(column, row, f"{words}\n{found}".strip(), ha="center", va="center", fontsize=8)
+        axes.text(column, row, ", ".join("NaN" if d is None else f"{d:.0f}" + "×" * (outcome == "collapsed")
+                                         for d, outcome in zip(cell["relative_distances"], outcomes)),
+                  ha="center", va="center", fontsize=9)
     axes.imshow(colours, aspect="auto", interpolation="nearest")
-    axes.set_xticks(range(len(settings)), [textwrap.fill(setting, 18) for setting in settings], fontsize=9)
+    axes.set_xticks(range(len(settings)), [textwrap.fill(setting, 13) for setting in settings], fontsize=8.5)
     axes.set_yticks(range(len(rows)), [f"{NAMES[objective]}\n{rate}: {value:g}" for objective, rate, value in rows],
                     fontsize=9)
-    axes.set_title("Outcomes of the runs of each cell, and their relative Fréchet distances; on the left the learning "
-                   "rate of the critic")
+    axes.set_title("Relative Fréchet distances of the runs of each cell; green: trained; red, ×: collapsed.\n"
+                   "On the left the learning rate of the critic", fontsize=11)
 
 
 def bars(axes, rows, labels):

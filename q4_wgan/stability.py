@@ -103,6 +103,8 @@ def summarise(wanted, lines):
                    for setting in SETTINGS]
         totals[objective] = {
             "runs": len(outcomes), **{o: outcomes.count(o) for o in ("trained", "collapsed", "diverged")},
+            "trained_by_rate": {rate: sum(entry["outcomes"].count("trained") for entry in mine if entry["rate"] == rate)
+                                for rate in dict.fromkeys(entry["rate"] for entry in mine)},
             "settings_trained_at_some_rate": sum(map(any, trained)),
             "settings_trained_at_every_rate": sum(map(all, trained)),
             "came_to_rest": sum(rest is True for entry in mine for rest in entry["came_to_rest"]),

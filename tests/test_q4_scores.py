@@ -9,9 +9,10 @@ import torch
 from helpers import ROOT, make_classifier, make_dataset, one_line, run_script
 from PIL import Image
 
-from q4_wgan import benchmark, evaluate, figures, files, ledger, runs, tune
+from q4_wgan import benchmark, evaluate, figures, files, ledger, runs, stability, tune
 from q4_wgan.command import UserError
 from q4_wgan.networks import make_generator
+from q4_wgan.objectives import OBJECTIVES
 
 README, EXPERIMENTS = ((ROOT / "q4_wgan" / name).read_text(encoding="utf-8")
                        for name in ("README.md", "EXPERIMENTS.md"))
@@ -90,6 +91,29 @@ def test_experiments_has_the_search(monkeypatch):
     lost = {objective: found["outcomes"]["collapsed"] for objective, found in tune.summarise(lines).items()}
     assert (f"DCGAN {lost['dcgan']}, WGAN-GP {lost['wgan-gp']}, clipping {lost['wgan-clip']} of {tune.DRAWS} draws"
             in words(EXPERIMENTS))
+
+
+def test_experiments_has_the_stability_study():
+    result, text = json.loads((RESULTS / "stability.json").read_text()), words(EXPERIMENTS)
+    lines = files.read_lines(RESULTS / "stability.jsonl")
+    tuned = {objective: runs.tuned(ROOT / "results", "fashion", objective) for objective in OBJECTIVES}
+    assert stability.summarise(stability.cells(tuned, stability.SEEDS), lines) == result
+    assert stability.markdown(result) in EXPERIMENTS
+    dcgan, wgan, clip = (result["totals"][objective] for objective in OBJECTIVES)
+    pairs = result["only_dcgan_or_wgan_gp"]
+    rates = [[total["trained_by_rate"][rate] for total in (dcgan, wgan, clip)] for rate in stability.RATES]
+    assert wgan["settings_trained_at_some_rate"] == len(stability.SETTINGS)
+    for sentence in (
+            f"DCGAN did in {dcgan['settings_trained_at_some_rate']}, clipping in {clip['settings_trained_at_some_rate']}.",
+            f"DCGAN trained in {dcgan['trained']}, WGAN-GP in {wgan['trained']}, clipping in {clip['trained']}.",
+            f"only DCGAN trained in {pairs['only_dcgan']}, only WGAN-GP in {pairs['only_wgan_gp']}:",
+            "DCGAN trained in {}, WGAN-GP in {} and clipping in {};".format(*rates[0]),
+            "in {}, {} and {}; at the search's in {}, {} and {}.".format(*rates[1], *rates[2]),
+            f"{sum(total['came_to_rest'] for total in (dcgan, wgan, clip))} of the {len(lines)} had",
+            f"{sum(line.get('device') == 'cuda' for line in lines)} of the {len(lines)} runs"):
+        assert sentence in text, sentence
+    assert (f"DCGAN trained in {dcgan['trained']} of 48, WGAN-GP in {wgan['trained']} and weight clipping in "
+            f"{clip['trained']}" in words(README))
 
 
 def test_experiments_has_the_attempts():
