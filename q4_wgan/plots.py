@@ -168,8 +168,8 @@ def tuning(lines, path):
 
 def comparison(lines, path):
     """Curves of every training against core minutes, in both feature spaces, and against iterations."""
-    figure, panels = plt.subplots(1, 3, figsize=(15, 4.8), layout="constrained")
-    minutes, iterations = ("core_seconds", 60, "minutes of one core"), ("iteration", 1, "generator iteration")
+    figure, panels = plt.subplots(1, 3, figsize=(11, 3.8), layout="constrained")
+    minutes, iterations = ("core_seconds", 60, "minutes of one core"), ("iteration", 1000, "thousand generator iterations")
     views = ((minutes, "relative_distance", "classifier's features"),
              (minutes, "relative_distance_pixels", "64 principal components of the pixels"),
              (iterations, "relative_distance", "classifier's features"))
@@ -180,11 +180,12 @@ def comparison(lines, path):
             axes.plot([point[x] / unit for point in curve], [point[y] for point in curve], ".-", markersize=3,
                       color=COLOURS[objective], alpha=0.7, linewidth=1,
                       label=NAMES[objective] if line is first[objective] else None)
-        axes.set(yscale="log", xlabel=xlabel, ylabel=f"{DISTANCE} (validation images)", title=space)
+        axes.set_title(space, fontsize=10)
+        axes.set(yscale="log", xlabel=xlabel, ylabel=DISTANCE)
         log_ticks(axes.yaxis)
         axes.grid(alpha=0.3, which="both")
         axes.legend(fontsize=8)
-    figure.suptitle("DCGAN and WGAN-GP at equal compute: every training a line", fontsize=12)
+    figure.suptitle("Distance to the validation images at equal compute: every training a line", fontsize=11)
     save(figure, path)
 
 
