@@ -169,7 +169,7 @@ def tuning(lines, path):
 def comparison(lines, path):
     """Curves of every training against core minutes, in both feature spaces, and against iterations."""
     figure, panels = plt.subplots(1, 3, figsize=(11, 3.8), layout="constrained")
-    minutes, iterations = ("core_seconds", 60, "minutes of one core"), ("iteration", 1000, "thousand generator iterations")
+    minutes, iterations = ("core_seconds", 60, "minutes of one core"), ("iteration", 1000, "thousand iterations")
     views = ((minutes, "relative_distance", "classifier's features"),
              (minutes, "relative_distance_pixels", "64 principal components of the pixels"),
              (iterations, "relative_distance", "classifier's features"))
