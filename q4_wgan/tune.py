@@ -117,7 +117,7 @@ def markdown(lines):
 def main():
     parser = Parser(description=__doc__, epilog="""examples:
   python q4_wgan/tune.py                  one run per core: six hours on 2 cores
-  python q4_wgan/tune.py --dim 4 --compute 20 --draws 2 --results-dir try    a smoke test, a minute""")
+  python q4_wgan/tune.py --dim 4 --compute 20 --draws 2 --results-dir try    a smoke test, some minutes""")
     parser.add_argument("--draws", type=positive, default=DRAWS,
                         help=f"of every objective, on the first rung (default: {DRAWS})")
     runs.add_arguments(parser, DIM, COMPUTE)

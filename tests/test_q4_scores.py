@@ -112,8 +112,8 @@ def test_experiments_has_the_stability_study():
             f"{sum(total['came_to_rest'] for total in (dcgan, wgan, clip))} of the {len(lines)} had",
             f"{sum(line.get('device') == 'cuda' for line in lines)} of the {len(lines)} runs"):
         assert sentence in text, sentence
-    assert (f"DCGAN trained in {dcgan['trained']} of 48, WGAN-GP in {wgan['trained']} and weight clipping in "
-            f"{clip['trained']}" in words(README))
+    assert (f"in {dcgan['trained']} of 48 trainings of DCGAN, {wgan['trained']} of WGAN-GP and {clip['trained']} of weight "
+            "clipping" in words(README))
 
 
 def test_experiments_has_the_attempts():
