@@ -44,7 +44,7 @@ def pick_precision(wanted, device):
     """'bfloat16' or 'float32' for --precision and a torch.device. 'auto': what this device computes faster."""
     if wanted != "auto":
         return wanted
-    # With CUDA float32: the launching of kernels takes the time, and casts are kernels, too.
+    # With CUDA float32, which was quicker on an H200: results/q4/benchmark_h200.json.
     checks = (getattr(torch.cpu, name, bool) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
     # Measured even where the instructions exist: a Xeon without AMX has them and is slower with them.
     quick = device.type == "cpu" and any(check() for check in checks) and faster("cpu", "cpu", torch.bfloat16)

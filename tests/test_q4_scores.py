@@ -134,6 +134,14 @@ def test_experiments_has_the_speed():
     assert benchmark.markdown(result) in EXPERIMENTS
     shipped = [found["textbook_over_shipped"] for found in result["dims"].values()]
     assert f"{max(shipped):.1f}, {sorted(shipped)[1]:.1f} and {min(shipped):.1f} times" in words(EXPERIMENTS)
+    dims = json.loads((RESULTS / "benchmark_h200.json").read_text())["dims"].values()
+    times = [{loop: 1000 * t["median"] for loop, t in found["seconds_per_iteration"].items()} for found in dims]
+    gains = [100 * (1 - t["wgan-gp 64 float32"] / t["wgan-gp 64"]) for t in times]
+    shipped = [found["textbook_over_shipped"] for found in dims]
+    for values, text in (([t["dcgan"] for t in times], "of DCGAN takes {:.0f} to {:.0f} ms"), (gains, "{:.0f} to {:.0f} %"),
+                         ([t["wgan-gp 16"] for t in times], "one of WGAN-GP {:.0f} to {:.0f} ms"),
+                         (shipped, "{:.1f} to {:.1f} times")):
+        assert text.format(min(values), max(values)) in words(EXPERIMENTS), text
 
 
 # ---- what evaluate.py derives --------------------------------------------------------------------
