@@ -205,6 +205,9 @@ def run_missing(work, path, jobs=None, client=None, folder=None, **how):
         ground(*how["where"])  # missing images or weights: say so now
     lines = {key(line): line for line in reversed(files.read_lines(path))}  # the first one counts
     missing, deaths = [options for options in work if key(options) not in lines], 0
+    for options in work:
+        if folder and key(options) in lines:  # its script was killed between the line and this
+            shutil.rmtree(folder(options), ignore_errors=True)
     with tqdm(total=len(work), initial=len(work) - len(missing), unit="run", desc=path.stem) as progress:
         while missing:
             tasks = [(options, {**how, "folder": folder(options) if folder else None}) for options in missing]

@@ -98,6 +98,9 @@ def test_a_killed_search_goes_on(world, tmp_path):
     before = record(path)
     with open(path, "a") as file:
         file.write('{"objective": "dcg')  # cut short by a crash of the machine
+    left = tmp_path / "runs" / "tune_{objective}_{draw}_{iterations}".format(**before[0])
+    left.mkdir(parents=True, exist_ok=True)
+    (left / "checkpoint.pt").touch()  # killed between a run's line and the end of its folder
     done = run_script("q4_wgan/tune.py", *arguments, "--jobs", 1)
     assert done.returncode == 0, done.stderr
     path.write_text(path.read_text().replace('{"objective": "dcg\n', ""))
