@@ -224,23 +224,24 @@ def as_bytes(svm, description):
     return buffer.getvalue()
 
 
-def load_classifier(weights_dir, **expected):
+def load_classifier(weights_dir, vae_options="", **expected):
     """The content of a classifier's file. Raises UserError.
 
     expected: what it must say of itself: dataset, likelihood, labels, classifier, vae_sha256. It is unpickled, which
-    can run code that a stranger put there: its SHA-256 is checked, but trust the folder first.
+    can run code that a stranger put there: its SHA-256 is checked, but trust the folder first. vae_options: those of
+    train.py for this VAE, for the hint how to make the file.
     """
     path = classifier_path(weights_dir, **expected)
-    remedy = ("`python q3_vae_m1/train.py --dataset {dataset} --likelihood {likelihood} --labels {labels} --classifier "
-              "{classifier}`").format(**expected)
-    data = files.read_shipped(path, remedy.strip("`"))
+    remedy = ("python q3_vae_m1/train.py --dataset {dataset} --likelihood {likelihood} --labels {labels} --classifier "
+              "{classifier}").format(**expected) + vae_options
+    data, remedy = files.read_shipped(path, remedy), files.with_folder(remedy, weights_dir)
     try:
         content = joblib.load(io.BytesIO(data))
         wrong = [key for key, value in expected.items() if content[key] != value]
         content["svm"].kernel = Kernel(content["power"], content["scale"])
     except Exception:  # unpickling a foreign file can raise anything
-        raise UserError(f"{path}: holds no classifier of M1; make it with {remedy}") from None
+        raise UserError(f"{path}: holds no classifier of M1; make it with `{remedy}`") from None
     if wrong:
         what = "was fitted on another VAE" if wrong == ["vae_sha256"] else f"is of another {', '.join(wrong)}"
-        raise UserError(f"{path}: {what} than this one; make it with {remedy}")
+        raise UserError(f"{path}: {what} than this one; make it with `{remedy}`")
     return content

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the repository, wherever the script is started
 from q3_vae_m1 import classifiers, images, plots, vae
-from q3_vae_m1.command import Parser, add_folders, check_writable, name, number, run_main, seed, write
+from q3_vae_m1.command import Parser, add_folders, check_writable, number, run_main, seed, write
 from q3_vae_m1.features import posterior_means
 
 SHOWN = 3000
@@ -24,7 +24,7 @@ EXAMPLES = """examples:
 
 def main():
     parser = Parser(description=__doc__, epilog=EXAMPLES)
-    parser.add_argument("--dataset", type=name, default="mnist", help="(default: mnist)")
+    parser.add_argument("--dataset", type=images.dataset_name, default="mnist", help="(default: mnist)")
     parser.add_argument("--labels", type=number(int, 10, SHOWN), default=100, help="(default: 100)")
     parser.add_argument("--seed", type=seed, default=0, help="of the draw of the labelled images (default: 0)")
     add_folders(parser, "data", "weights", "results")

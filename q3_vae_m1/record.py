@@ -119,7 +119,7 @@ def work(unit, wanted, images, folder, o, device, record):
 def main():
     parser = command.Parser(description=__doc__, epilog=EXAMPLES)
     add = parser.add_argument
-    add("--dataset", type=command.name, nargs="+", default=["fashion", "mnist"], help="(default: fashion mnist)")
+    add("--dataset", type=data.dataset_name, nargs="+", default=["fashion", "mnist"], help="(default: fashion mnist)")
     add("--draws", type=command.positive, default=10, help="of the labels, seeds 0, 1, ... (default: 10)")
     add("--vae-seeds", type=command.positive, default=5, help="trainings of each VAE (default: 5)")
     add("--ablation-seeds", type=command.number(int, 0, 100), default=1,

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the repository, wherever the script is started
 from q3_vae_m1 import classifiers, command, files, images, m1, plots, vae
-from q3_vae_m1.command import UserError, as_json, name, number, read_json, seed
+from q3_vae_m1.command import UserError, as_json, number, read_json, seed
 from q3_vae_m1.features import VAES, posterior_means
 
 EXAMPLES = """examples:
@@ -26,7 +26,6 @@ EXAMPLES = """examples:
   python q3_vae_m1/train.py --retrain               a new VAE first; after an interruption --resume goes on with it
   python q3_vae_m1/train.py --quick                 a test of the installation: trains a little, keeps nothing
   python q3_vae_m1/train.py --dataset kmnist        your own images: four idx files in data/kmnist/raw"""
-SETTINGS = ("epochs", "kl_weight", "distort", "learning_rate", "vae_seed")  # of the VAE, given by an option each
 
 
 def arguments():
@@ -34,15 +33,16 @@ def arguments():
     add = parser.add_argument
     add("--labels", type=number(int, 10, 10**6), nargs="+", metavar="N",
         help="numbers of labels, multiples of 10 (default: 100 600 1000 3000, as far as the images go)")
-    add("--dataset", type=name, default="fashion", help="fashion, mnist, or NAME of data/NAME/raw (default: fashion)")
+    add("--dataset", type=images.dataset_name, default="fashion",
+        help="fashion, mnist, or NAME of data/NAME/raw (default: fashion)")
     add("--classifier", choices=classifiers.CLASSIFIERS, default="svm", help="(default: svm)")
     add("--seed", type=seed, default=0, help="of the draw of the labelled images (default: 0)")
     add = parser.add_argument_group("the VAE").add_argument
     add("--likelihood", choices=m1.LIKELIHOODS, default="gaussian", help="bernoulli is the paper's (default: gaussian)")
     add("--epochs", type=number(int, 1, 10**5), help="(default: 60; MNIST with the Gaussian likelihood 100)")
-    add("--kl-weight", type=number(float, 0, 1000), help="after the warm-up (default: by data set, deviation 2)")
+    add("--kl-weight", type=number(float, 0, 1000), help="after the warm-up (default: 0.02; MNIST 0.1; bernoulli 1)")
     add("--distort", type=number(float, 0, 10), help="strength of the affine maps that the encoder sees images through "
-        "(default: by data set, deviation 3)")
+        "(default: 0.2; MNIST 1; bernoulli 0)")
     add("--learning-rate", type=number(float, above=0, high=10), help="at its peak (default: 0.001)")
     add("--vae-seed", type=seed, help="of the VAE's training (default: 0)")
     add("--precision", choices=("auto", "float32", "bfloat16"), default="auto",
@@ -69,7 +69,7 @@ def obtain_vae(o, data, device):
     if o.resume and not checkpoint.exists():
         raise UserError(f"--resume: no interrupted training in {folder}")
     command.check_writable(o.weights_dir, o.results_dir / "q3", folder.parent)
-    given = {key: value for key in SETTINGS if (value := getattr(o, key)) is not None}
+    given = {key: value for key in vae.GIVEN if (value := getattr(o, key)) is not None}
     wanted = vae.settings(o.dataset, o.likelihood, **given)
     if path.exists() and not (o.retrain or o.resume):
         model, trained = vae.load_vae(o.weights_dir, o.dataset, o.likelihood, device)

@@ -25,7 +25,7 @@ from tqdm import tqdm
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the repository, wherever the script is started
 from q3_vae_m1 import classifiers, files, images, vae
 from q3_vae_m1.classifiers import COUNTS
-from q3_vae_m1.command import Parser, add_folders, as_json, check_writable, name, number, positive, run_main, write
+from q3_vae_m1.command import Parser, add_folders, as_json, check_writable, number, positive, run_main, write
 from q3_vae_m1.features import NAMES, feature_map, posterior, posterior_means
 
 GRID = {"power": [1.0, 2.0], "width": [0.7, 1.0, 1.4, 2.0, 2.8], "C": [1.0, 10.0]}
@@ -150,8 +150,8 @@ SEARCHES = {"kernel": search_kernel, "transductive": search_transductive, "graph
 def main():
     parser = Parser(description=__doc__, epilog=EXAMPLES)
     add = parser.add_argument
-    add("what", choices=SEARCHES)
-    add("--dataset", type=name, nargs="+", default=["fashion", "mnist"], help="(default: fashion mnist)")
+    add("what", choices=SEARCHES, metavar=" | ".join(SEARCHES))
+    add("--dataset", type=images.dataset_name, nargs="+", default=["fashion", "mnist"], help="(default: fashion mnist)")
     add("--draws", type=positive, default=3, help="of the labels, per count (default: 3)")
     add("--epochs", type=positive, default=15, help="of each VAE training (default: 15)")
     add("--jobs", type=number(int, 1, 1024), default=os.cpu_count(), help="draws at a time (default: all cores)")

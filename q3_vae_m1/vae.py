@@ -24,6 +24,7 @@ DEFAULTS = {
     ("fashion", "bernoulli"): {"epochs": 60, "kl_weight": 1.0, "distort": 0.0},
     ("mnist", "bernoulli"): {"epochs": 60, "kl_weight": 1.0, "distort": 0.0},
 }
+GIVEN = ("epochs", "kl_weight", "distort", "learning_rate", "vae_seed")  # those that train.py has an option for
 
 
 def settings(dataset, likelihood="gaussian", **changes):
@@ -172,6 +173,12 @@ def vae_path(weights_dir, dataset, likelihood="gaussian"):
     return weights_dir / f"q3_vae_{dataset}{'' if likelihood == 'gaussian' else '_' + likelihood}.pt"
 
 
+def as_options(chosen):
+    """What train.py must be told to use the VAE of these `settings` again, but for data set and likelihood."""
+    usual = settings(chosen["dataset"], chosen["likelihood"])
+    return "".join(f" --{key.replace('_', '-')} {chosen[key]}" for key in GIVEN if chosen[key] != usual[key])
+
+
 def as_bytes(model, options, history):
     """The file of a VAE: its weights as float16 [5], and a plain dict of what it is."""
     parameters = {name: value.detach().cpu().half() for name, value in model.state_dict().items()}
@@ -186,7 +193,7 @@ def load_vae(weights_dir, dataset, likelihood="gaussian", device=torch.device("c
     """(network, what its file says of it, with the file's "sha256"). Raises UserError."""
     path = vae_path(weights_dir, dataset, likelihood)
     remedy = f"python q3_vae_m1/train.py --dataset {dataset} --likelihood {likelihood} --retrain"
-    data = files.read_shipped(path, remedy)
+    data, remedy = files.read_shipped(path, remedy), files.with_folder(remedy, weights_dir)
     content = files.from_torch(data, path)
     try:
         model = M1(content["likelihood"], **content["sizes"])

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the repository, wherever the script is started
 from q4_wgan import files, images, textbook
-from q4_wgan.command import Parser, UserError, add_folders, as_json, name, number, run_main, seed, write
+from q4_wgan.command import Parser, UserError, add_folders, as_json, number, run_main, seed, write
 from q4_wgan.summary import table
 from q4_wgan.training import BATCH, Training
 
@@ -76,7 +76,7 @@ def main():
     parser.add_argument("--rounds", type=number(int, 1, 10_000), default=15,
                         help="timed iterations of each (default: 15)")
     parser.add_argument("--threads", type=number(int, 1, 1024), default=1, help="of the processor (default: 1)")
-    parser.add_argument("--dataset", type=name, default="fashion", help="(default: fashion)")
+    parser.add_argument("--dataset", type=images.dataset_name, default="fashion", help="(default: fashion)")
     parser.add_argument("--seed", type=seed, default=0, help="seed of all randomness (default: 0)")
     files.add_device(parser)
     add_folders(parser, "data", "results")

@@ -153,7 +153,7 @@ def main():
   python q4_wgan/evaluate.py --model wgan           this one; the scores of the other are kept
   python q4_wgan/evaluate.py --inception            the Inception FID as well (torchmetrics; fetches its weights)""")
     parser.add_argument("--model", choices=MODELS, help="only this one (default: both)")
-    parser.add_argument("--dataset", type=command.name, default="fashion", help="(default: fashion)")
+    parser.add_argument("--dataset", type=images.dataset_name, default="fashion", help="(default: fashion)")
     parser.add_argument("--seed", type=command.seed, default=0, help="first sampling seed (default: 0)")
     parser.add_argument("--repeats", type=number(int, 2, 1000), default=5, help="sampling seeds (default: 5)")
     parser.add_argument("--inception", action="store_true", help="also the Inception FID, of the first sampling seed")

@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the repository, wherever the script is started
 from q4_wgan import classifier, images, metrics, plots, sampling
-from q4_wgan.command import Parser, UserError, add_folders, check_writable, name, run_main, write
+from q4_wgan.command import Parser, UserError, add_folders, check_writable, run_main, write
 from q4_wgan.summary import NAMES, read_losses, shipped
 
 MODELS = sampling.MODELS
@@ -28,7 +28,7 @@ CONFIDENCE, NEIGHBOURS, MOST_SEEDS = 0.99, 10, 10_000
 
 def first_of_class(generator, label, network, features, labels):
     """(seed, image (28, 28)) of the first seed that looks like `label`. features, labels: of the training images."""
-    for seed in range(MOST_SEEDS):
+    for seed in tqdm(range(MOST_SEEDS), desc=f"class {label}", unit="seed"):
         picture = sampling.draw(generator, sampling.latents([seed]))
         mine, found, confidence = classifier.classify(network, picture)
         if found.item() == label and confidence.item() >= CONFIDENCE:
@@ -44,7 +44,7 @@ def two_of_each(generators, network, data, dataset):
     for label in SHOWN:
         index = (data.test_labels == label).nonzero()[0].item()
         row = [(f"real, test image {index}", data.test[index])]
-        for model, (generator, _) in tqdm(generators.items(), desc=f"seeds of class {label}", unit="model"):
+        for model, (generator, _) in generators.items():
             seed, picture = first_of_class(generator, label, network, features, data.train_labels)
             row.append((f"{NAMES[model]}, seed {seed}", picture))
         rows[images.class_names(dataset)[label]] = row
@@ -71,7 +71,7 @@ def training_pictures(path, model, stem):
 def main():
     parser = Parser(description=__doc__, epilog="""examples:
   python q4_wgan/figures.py                 all figures, after evaluate.py; a minute or two""")
-    parser.add_argument("--dataset", type=name, default="fashion", help="(default: fashion)")
+    parser.add_argument("--dataset", type=images.dataset_name, default="fashion", help="(default: fashion)")
     add_folders(parser, "data", "weights", "results")
     args = parser.parse_args()
 

@@ -165,6 +165,11 @@ def finish_shipping(folder):
         journal.unlink()
 
 
+def with_folder(command, folder):
+    """`command`, with --weights-dir where `folder` is not the repository's."""
+    return command + ("" if Path(folder).resolve() == ROOT / "weights" else f" --weights-dir {folder}")
+
+
 def read_shipped(path, command):
     """The bytes of a weights file that matches its line in SHA256SUMS. `command`: how a user makes the file anew."""
     path, folder = Path(path), Path(path).parent
@@ -178,7 +183,8 @@ def read_shipped(path, command):
         return data
     reason = ("no such file" if data is None else f"not listed in {SUMS}" if expected is None else
               f"its SHA-256 is not the one in {SUMS}")
-    raise UserError(f"{path}: {reason}; restore it, if it came with the repository, or make it with `{command}`")
+    raise UserError(f"{path}: {reason}; restore it, if it came with the repository, or make it with "
+                    f"`{with_folder(command, folder)}`")
 
 
 @functools.cache

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the repository, wherever the script is started
 from q4_wgan import classifier, images, sampling
-from q4_wgan.command import Parser, UserError, add_folders, name, number, path, run_main, seed, write
+from q4_wgan.command import Parser, UserError, add_folders, number, path, run_main, seed, write
 
 MAX_DRAWS = 20_000  # for --label, before it gives up
 MAX_PIXELS = 400_000_000  # of a picture
@@ -89,7 +89,8 @@ def arguments():
     add("--separate", action="store_true", help="one PNG per seed, named seed0007.png")
     add("--scale", type=number(int, 1, 64), help="screen pixels per pixel (default: 4; 1 with --separate)")
     add("--weights", type=path, metavar="FILE", help="other weights than q4_MODEL.pt in --weights-dir")
-    add("--dataset", type=name, default="fashion", help="that the model was trained on (default: fashion)")
+    add("--dataset", type=images.dataset_name, default="fashion",
+        help="that the model was trained on (default: fashion)")
     add_folders(parser, "weights", "results")
     args = parser.parse_args()
     if args.interpolate and (args.label is not None or args.separate):
@@ -98,7 +99,8 @@ def arguments():
         raise UserError("--steps belongs to --interpolate")
     endings = (".png", ".gif") if args.interpolate else (".png",)
     if args.out and not args.separate and args.out.suffix.lower() not in endings:
-        raise UserError(f"--out {args.out}: must end in {' or '.join(endings)} (a folder needs --separate)")
+        raise UserError(f"--out {args.out}: must end in {' or '.join(endings)} (a .gif needs --interpolate, a folder "
+                        "--separate)")
     if args.separate and args.out and args.out.exists() and not args.out.is_dir():
         raise UserError(f"--out {args.out}: with --separate this must be a folder, and it is a file")
     moving = bool(args.out) and args.out.suffix.lower() == ".gif"

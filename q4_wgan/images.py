@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 import torch
 
+from . import command
 from .command import UserError, read, write
 
 FOLDERS = {"fashion": "FashionMNIST", "mnist": "MNIST"}  # any other data set has the folder of its name
@@ -34,6 +35,7 @@ SHA256 = {  # of the unpacked FILES
               "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
               "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2"),
 }
+SPELLINGS = {text.lower(): key for key in FOLDERS for text in (key, FOLDERS[key], TITLES[key])}
 SYSTEM_COPY = Path("/usr/share/datasets/fashion-mnist")
 PACKAGE = "dataset-fashion-mnist"
 
@@ -47,6 +49,11 @@ class Images(NamedTuple):
     validation_labels: torch.Tensor
     test: torch.Tensor
     test_labels: torch.Tensor
+
+
+def dataset_name(text):
+    """argparse type of --dataset: 'fashion', 'mnist', or NAME of data/NAME/raw. MNIST, FashionMNIST are known, too."""
+    return SPELLINGS.get(text.lower()) or command.name(text)
 
 
 def class_names(dataset):

@@ -158,7 +158,7 @@ def add_arguments(parser, dim, compute):
     parser.add_argument("--dim", type=number(int, 1, 1024), default=dim, help=f"width D (default: {dim})")
     parser.add_argument("--compute", type=command.positive, default=compute, metavar="N",
                         help=f"of a training, in iterations of DCGAN (default: {compute})")
-    parser.add_argument("--dataset", type=command.name, default="fashion", help="(default: fashion)")
+    parser.add_argument("--dataset", type=images.dataset_name, default="fashion", help="(default: fashion)")
     parser.add_argument("--jobs", type=number(int, 1, 1024), help="runs at once (default: one per core)")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="of every run (default: cpu)")
     command.add_folders(parser, "data", "weights", "results")

@@ -43,7 +43,8 @@ def load_generator(path, model):
     if path.name == "generator.pt":
         content = files.from_torch(files.read(path), path)
     else:
-        dataset = path.stem.removeprefix(f"q4_{model}").removeprefix("_")
+        named = f"q4_{model}_"
+        dataset = path.stem.removeprefix(named) if path.stem.startswith(named) else ""
         command = f"python q4_wgan/train.py --model {model}" + (f" --dataset {dataset}" if dataset else "")
         content = files.from_torch(files.read_shipped(path, command), path)
     if content.get("model") != model:

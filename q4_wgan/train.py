@@ -45,7 +45,7 @@ def arguments():
     number, positive, rate = command.number, command.positive, command.number(float, above=0, high=10)
     add = parser.add_argument_group("what to train").add_argument
     add("--model", choices=sampling.MODELS, required=True)
-    add("--dataset", type=command.name, help="fashion, mnist, or NAME of data/NAME/raw (default: fashion)")
+    add("--dataset", type=images.dataset_name, help="fashion, mnist, or NAME of data/NAME/raw (default: fashion)")
     add("--penalty", choices=("gp", "clip"), help="of the WGAN: gradient penalty or weight clipping (default: gp)")
     add("--arch", choices=("conv", "resnet"), help="plain, or residual as in appendix F (default: conv)")
     add("--dim", type=number(int, 1, 1024), help="width D of the networks (default: 64; resnet 128)")

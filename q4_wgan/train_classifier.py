@@ -16,7 +16,7 @@ from tqdm import tqdm
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the repository, wherever the script is started
 from q4_wgan import files, images
 from q4_wgan.classifier import Classifier, classify, file_name
-from q4_wgan.command import Parser, add_folders, as_json, check_writable, name, number, run_main, seed
+from q4_wgan.command import Parser, add_folders, as_json, check_writable, number, run_main, seed
 from q4_wgan.networks import to_float
 
 
@@ -59,7 +59,7 @@ def main():
   python q4_wgan/train_classifier.py                   train it anew
   python q4_wgan/train_classifier.py --dataset NAME    for the images in data/NAME/raw; before train.py --dataset NAME
   python q4_wgan/train_classifier.py --quick           a smoke test in a minute, ships nothing""",)
-    parser.add_argument("--dataset", type=name, default="fashion", help="(default: fashion)")
+    parser.add_argument("--dataset", type=images.dataset_name, default="fashion", help="(default: fashion)")
     parser.add_argument("--epochs", type=number(int, 1, 10_000), default=15,
                         help="passes over the training images (default: 15)")
     parser.add_argument("--seed", type=seed, default=0, help="of all randomness (default: 0)")

@@ -78,6 +78,8 @@ def search(args, path):
         work = [draw(objective, i, args.dim, times * args.compute)
                 for numbers in itertools.zip_longest(*(draws[objective] for objective in objectives))
                 for objective, i in zip(objectives, numbers) if i is not None]
+        if not work:  # nothing trained on the rung below
+            break
         found = runs.run_missing(work, path, args.jobs, folder=folder, where=runs.where(args))
         lines += [line | {"rung": rung} for line in found]
         draws = {objective: [line["draw"] for line in ranked(lines, objective, rung)[:kept]

@@ -134,10 +134,19 @@ def test_rounding_of_another_machine_writes_nothing(world, monkeypatch):
     assert kept(world / "moved").keys() == kept(world / "out").keys() and kept(world / "moved") != kept(world / "out")
 
 
+def vars_of(command):
+    """{option: value} of a command line."""
+    words = command.split()
+    return {name[2:]: value for name, value in zip(words, words[1:]) if name.startswith("--")}
+
+
 def test_another_vae_orphans_its_classifiers(world):
     copied(world, "other")
     assert run(world, "train.py", "--labels", "20", *SHORT, "--vae-seed", "7", out="other").returncode == 0
-    one_line(run(world, "test.py", "--labels", "50", out="other"), "another VAE", "--labels 50")
+    done = run(world, "test.py", "--labels", "50", out="other")
+    one_line(done, "another VAE", f"--weights-dir {world / 'other/weights'}")
+    hint = vars_of(done.stderr.split("`")[1])
+    assert (hint["labels"], hint["vae-seed"], hint["epochs"]) == ("50", "7", "2")
     results = json.loads((world / "other/results/q3/classifiers_toy.json").read_text(encoding="utf-8"))
     assert {classifier: [*by_count] for classifier, by_count in results.items()} == {"svm": ["20"]}
 

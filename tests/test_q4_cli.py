@@ -184,7 +184,7 @@ def test_a_seed_named_twice_is_one_image(base, tmp_path):
     (("--interpolate", 1, 2, "--steps", 1000, "--scale", 64, "--out", "x.gif"), "--scale"),
     (("--interpolate", 1, 2, "--label", 3), "--label"), (("--confidence", 1.5), "1.5"), (("--confidence", "nan"), "nan"),
     (("--scale", -1), "--scale"), (("--nonsense",), "nonsense"), (("--seed", "3"), "--seed"), (("--out", "x.jpg"), ".png"),
-    (("--out", "x.gif"), ".png"), (("--out", ""), "--out"), (("--out", "/proc/x.png"), "/proc"),
+    (("--out", "x.gif"), "--interpolate"), (("--out", ""), "--out"), (("--out", "/proc/x.png"), "/proc"),
     (("--weights", "missing.pt"), "missing.pt"), (("--weights", "."), "."), (("--weights-dir", ""), "--weights-dir"),
     (("--dataset", "../x"), "--dataset"), (("--model", "vae"), "vae")])
 def test_bad_input_is_one_line(base, words, message):

@@ -122,6 +122,14 @@ def test_the_python_example_runs(tmp_path):
     assert done.returncode == 0 and done.stdout == "(2, 28, 28) (2, 50)\n", done.stderr
 
 
+@pytest.mark.parametrize("room", ["q3_vae_m1", "q4_wgan"])
+def test_the_python_example_of_a_room_runs(room):
+    text = (ROOT / room / "README.md").read_text(encoding="utf-8")
+    example = re.search(r"```python\n(.*?)```", text, re.DOTALL)[1]
+    done = subprocess.run([sys.executable, "-c", example], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 # ---- the model cards -----------------------------------------------------------------------------
 
 def test_model_cards_say_what_the_records_say():

@@ -415,6 +415,12 @@ def raw(tmp_path):
     return make_dataset(tmp_path, train=60, test=20) / "toy" / "raw"
 
 
+@pytest.mark.parametrize("text, dataset", [("MNIST", "mnist"), ("FashionMNIST", "fashion"), ("Fashion-MNIST", "fashion"),
+                                           ("kmnist", "kmnist"), ("Toy", "Toy")])
+def test_spellings_of_the_known_sets(text, dataset):
+    assert images.dataset_name(text) == dataset
+
+
 def refused(tmp_path, *words):
     with pytest.raises(command.UserError) as caught:
         images.load("toy", tmp_path)
