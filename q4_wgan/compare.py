@@ -87,6 +87,17 @@ def markdown(result):
     return table(("", "trainings", "relative distance", "in pixels", "precision", "recall"), rows)
 
 
+def times_markdown(result):
+    """Minutes of a core until the trainings first reached each distance, as the table in EXPERIMENTS.md."""
+    rows = []
+    for model, reached in result["seconds_to_reach"].items():
+        cells = (f"{found['mean'] / 60:.1f}" + (f" ± {found['std'] / 60:.1f}" if found["n"] > 1 else "")
+                 if "mean" in found else f"{sum(t is not None for t in found['runs'])} of {len(found['runs'])}"
+                 for found in (reached[str(distance)] for distance in REACHED))
+        rows.append((NAMES[model], *cells))
+    return table(("", *REACHED), rows)
+
+
 def main():
     parser = Parser(description=__doc__, epilog="""examples:
   python q4_wgan/compare.py --jobs 2       after tune.py: twelve trainings, two at a time, three to four hours
@@ -110,7 +121,7 @@ def main():
     result = summarise(lines, chosen)
     write(path, as_json(result))
     plots.comparison(lines, path.with_suffix(".png"))
-    print(markdown(result))
+    print(markdown(result), times_markdown(result), sep="\n\n")
     print(f"saved {path} and .png")
 
 

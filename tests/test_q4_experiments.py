@@ -268,6 +268,9 @@ def test_the_summary_of_a_comparison():
     assert result["equal_iterations"]["wgan"]["relative_distance"]["mean"] == pytest.approx(11.5)
     assert result["seconds_to_reach"]["wgan"]["100"]["runs"] == [500, 500]
     assert result["seconds_to_reach"]["dcgan"]["25"]["n"] == 3
+    rows = compare.times_markdown(result).splitlines()[2:]
+    assert rows[0].startswith("| DCGAN | 1.7 ± 0.0 |") and rows[1].startswith("| WGAN-GP | 8.3 ± 0.0 |")
+    assert rows[2] == "| WGAN-GP, textbook loop | 0 of 0 | 0 of 0 | 0 of 0 |"
     assert compare.summarise([], chosen)["runs"] == []
 
 

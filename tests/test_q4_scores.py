@@ -72,6 +72,16 @@ def test_readme_has_the_scores():
         assert sentence in text, sentence
 
 
+def test_readme_compares_two_trainings_of_dcgan_with_the_two_models():
+    shipped = json.loads((RESULTS / "scores.json").read_text())
+    distance = {a["iterations"]: a["relative_distance"] for a in ledger.attempts(RESULTS / "attempts.jsonl")
+                if a["model"] == "dcgan" and a["learning_rate"] == 2e-3}
+    between = shipped["wgan"]["relative_distance"]["mean"] - shipped["dcgan"]["relative_distance"]["mean"]
+    assert (f"with the same rates came to {distance[22_000]:.1f} (22,000 iterations on a CPU) and {distance[25_000]:.1f} "
+            f"(25,000 on a GPU) on the validation images. They differ by {distance[22_000] - distance[25_000]:.1f}, the two "
+            f"models here by {between:.1f}." in words(README))
+
+
 def test_scores_are_of_the_shipped_pair():
     scores = json.loads((RESULTS / "scores.json").read_text())
     for model in evaluate.MODELS:
