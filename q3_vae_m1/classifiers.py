@@ -7,6 +7,7 @@
 
 import copy
 import io
+import warnings
 from dataclasses import dataclass
 
 import joblib
@@ -14,6 +15,7 @@ import numpy as np
 import scipy.sparse
 import sklearn
 from scipy.special import softmax
+from sklearn.exceptions import InconsistentVersionWarning
 from sklearn.gaussian_process import kernels
 from sklearn.metrics import confusion_matrix, euclidean_distances
 from sklearn.neighbors import kneighbors_graph
@@ -236,7 +238,9 @@ def load_classifier(weights_dir, vae_options="", **expected):
               "{classifier}").format(**expected) + vae_options
     data, remedy = files.read_shipped(path, remedy), files.with_folder(remedy, weights_dir)
     try:
-        content = joblib.load(io.BytesIO(data))
+        with warnings.catch_warnings():  # of another scikit-learn: the tests load what ships with the oldest, too
+            warnings.simplefilter("ignore", InconsistentVersionWarning)
+            content = joblib.load(io.BytesIO(data))
         wrong = [key for key, value in expected.items() if content[key] != value]
         content["svm"].kernel = Kernel(content["power"], content["scale"])
     except Exception:  # unpickling a foreign file can raise anything

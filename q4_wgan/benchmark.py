@@ -106,9 +106,10 @@ def main():
     result = {"threads": args.threads, "precision": precision, "batch": BATCH, "device": device.type,
               "processor": torch.cuda.get_device_name() if device.type == "cuda" else processor(),
               "torch": str(torch.__version__), "dims": dims}
-    write(args.results_dir / "q4" / "benchmark.json", as_json(result))
+    path = args.results_dir / "q4" / ("benchmark.json" if device.type == "cpu" else f"benchmark_{device.type}.json")
+    write(path, as_json(result))
     print(markdown(result))
-    print(f"saved {args.results_dir / 'q4' / 'benchmark.json'}")
+    print(f"saved {path}")
 
 
 if __name__ == "__main__":

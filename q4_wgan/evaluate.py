@@ -56,11 +56,13 @@ def real_scores(network, data, training, real, labels):
         return classifier.classify(network, pixels)[0]
 
     n, distance = len(real), metrics.frechet_distance
-    train, validation = features(data.train[:2 * n]), features(data.validation[:n])
-    unit = distance(train[:n], real)
+    train, validation = features(data.train[:2 * n]), features(data.validation)
+    unit, apart = distance(train[:n], real), {}
+    if len(train) == 2 * n:
+        apart["distance_train_train"] = distance(train[:n], train[n:])
     precision, recall = metrics.precision_recall(real, train[:n])
-    return {"images": n, "real_distance": unit, "real_distance_validation": distance(train[:n], validation),
-            "distance_train_train": distance(train[:n], train[n:]),
+    return {"images": n, "real_distance": unit, **apart,
+            "real_distance_validation": distance(features(data.train[:len(validation)]), validation),
             "distance_validation_test": distance(validation, real), "precision": precision, "recall": recall,
             "class_frequencies_of_test": metrics.class_frequencies(labels),
             "median_distance_to_nearest_training": nearest(data.test[:1000], training).median().item(),
@@ -177,6 +179,8 @@ def main():
     real, labels, _ = classifier.classify(network, data.test)
     print("measuring real images, a minute", flush=True)
     scores["real"] = real_scores(network, data, training, real, labels)
+    ledger.check_units({model: content for model, (_, content) in generators.items()},
+                       scores["real"]["real_distance_validation"])
     scores["failure"] = {"relative_distance_above": metrics.FAILED_ABOVE,
                          "class_frequency_below": metrics.SMALLEST_FREQUENCY}
     attempts = ledger.attempts(shipped(args.results_dir, "attempts.jsonl"))
@@ -187,7 +191,7 @@ def main():
         scores[model] = {"training": {**{key: content[key] for key in TRAINING if content.get(key) is not None},
                                       "validation_relative_distance": moments[-1]["relative_distance"]},
                          **generated_scores(generator, seeds, measure, real, training, model),
-                         "attempts": ledger.counts(attempts, model), "moments": moments,
+                         "attempts": ledger.counts(attempts, content), "moments": moments,
                          "lowest_generator_loss": lowest(losses[model], "generator_loss")}
         if fid:
             generated = sampling.sample(generator, len(data.test), args.seed, device).cpu()

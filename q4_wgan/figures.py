@@ -17,7 +17,7 @@ from PIL import Image, ImageDraw
 from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the repository, wherever the script is started
-from q4_wgan import classifier, images, metrics, plots, sampling
+from q4_wgan import classifier, images, ledger, metrics, plots, sampling
 from q4_wgan.command import Parser, UserError, add_folders, check_writable, run_main, write
 from q4_wgan.summary import NAMES, read_losses, shipped
 
@@ -83,8 +83,9 @@ def main():
     losses = {model: read_losses(shipped(args.results_dir, f"{model}{suffix}_losses.csv")) for model in MODELS}
     data = images.load(args.dataset, args.data_dir)
 
-    plots.losses(losses, folder / f"losses{suffix}.png")
     unit = metrics.Metrics(network, data.train, data.validation, torch.device("cpu")).real_distance
+    ledger.check_units({model: content for model, (_, content) in generators.items()}, unit)
+    plots.losses(losses, folder / f"losses{suffix}.png")
     plots.distances(losses, unit, folder / f"distances{suffix}.png")
     for model, (generator, _) in generators.items():
         pixels = sampling.draw(generator, sampling.latents(range(64)))

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the repository, wherever the script is started
 from q4_wgan import classifier, images, sampling
-from q4_wgan.command import Parser, UserError, add_folders, number, path, run_main, seed, write
+from q4_wgan.command import ROOT, Parser, UserError, add_folders, number, path, run_main, seed, write
 
 MAX_DRAWS = 20_000  # for --label, before it gives up
 MAX_PIXELS = 400_000_000  # of a picture
@@ -114,7 +114,10 @@ def arguments():
 
 def default_name(args, dataset):
     """What the picture shows, so that different ones do not overwrite each other."""
-    words = [args.weights.resolve().parent.name if args.weights else "", args.model, dataset]
+    words = [args.weights_dir.name if args.weights_dir != ROOT / "weights" else "", args.model, dataset]
+    if args.weights:
+        file = args.weights.resolve()
+        words[0] = file.parent.name if file.name == "generator.pt" else file.stem
     if args.interpolate:
         words += ["walk", *args.interpolate, "steps", args.steps]
     else:

@@ -8,7 +8,10 @@ older lines `start` is the iteration at which a training went on from the one th
 for how many its generator then stood still.
 """
 
+import math
+
 from . import files
+from .command import UserError
 from .summary import NAMES, table
 
 TRIAL = 2_000  # a training of fewer iterations is a trial and no attempt
@@ -37,9 +40,29 @@ def with_new_keys(content):
             "relative_distance": content["distance"] / content["floor"]}
 
 
-def counts(attempts, model):
-    """How the trainings of a model ended: by the rule, or given up by hand because the distance rose."""
-    mine = [attempt for attempt in attempts if attempt["model"] == model]
+def same_unit(generator, unit):
+    """Whether the dict of a weights file has this unit, or none; else another classifier measured its distances."""
+    return math.isclose(with_new_keys(generator).get("real_distance", unit), unit, rel_tol=0.01)  # machines round
+
+
+def check_units(generators, unit):
+    """Raise UserError where one of `generators`, {model: dict of its weights file}, has another unit."""
+    for model, generator in generators.items():
+        if not same_unit(generator, unit):
+            raise UserError(f"the distances of {model}'s training were measured with another classifier than the one "
+                            "that is there: restore that one, or train the generator anew")
+
+
+def kind(options):
+    return options.get("objective"), options.get("arch", "conv"), options.get("dataset", "fashion")
+
+
+def counts(attempts, generator):
+    """How the trainings of a generator's kind ended: by the rule, or given up by hand because the distance rose.
+
+    generator: options with its objective, arch and dataset, such as the dict of its weights file.
+    """
+    mine = [attempt for attempt in attempts if kind(attempt) == kind(generator)]
     outcomes = [attempt["outcome"] for attempt in mine]
     before = outcomes[:outcomes.index("converged")] if "converged" in outcomes else None
     return {"attempts": len(mine), **{outcome.replace(" ", "_"): outcomes.count(outcome)

@@ -19,6 +19,7 @@ from .summary import NAMES
 
 COLOURS = {"dcgan": "tab:blue", "wgan": "tab:orange", "wgan-gp": "tab:orange", "wgan-clip": "tab:green",
            "textbook": "tab:grey"}
+RATES = {"paper": "papers'", "between": "between", "tuned": "search's"}
 OUTCOMES = {"trained": "tab:green", "collapsed": "tab:red", "diverged": "black"}
 PAIRS = (("only_dcgan", "only DCGAN", "tab:blue"), ("only_wgan_gp", "only WGAN-GP", "tab:orange"),
          ("both", "both", "tab:olive"), ("neither", "neither", "lightgrey"))
@@ -233,8 +234,8 @@ def outcome_table(axes, cells):
                   ha="center", va="center", fontsize=9)
     axes.imshow(colours, aspect="auto", interpolation="nearest")
     axes.set_xticks(range(len(settings)), [textwrap.fill(setting, 13) for setting in settings], fontsize=8.5)
-    axes.set_yticks(range(len(rows)), [f"{NAMES[objective]}\n{rate}: {value:g}" for objective, rate, value in rows],
-                    fontsize=9)
+    axes.set_yticks(range(len(rows)), [f"{NAMES[objective]}\n{RATES[rate]}: {value:g}"
+                                       for objective, rate, value in rows], fontsize=9)
     axes.set_title("Relative Fréchet distances of the runs of each cell; green: trained; red, ×: collapsed.\n"
                    "On the left the learning rate of the critic", fontsize=11)
 

@@ -177,12 +177,16 @@ def key(options):
 
 
 def tuned(results_dir, dataset, objective, compute=None):
-    """The settings of the best draw of tune.py's search, which tuning.json names. compute: what it must have had."""
+    """The settings of the best draw of tune.py's search, which tuning.json names.
+
+    compute: what it must have had, where the search is one of --results-dir: else it has not ended.
+    """
     path = shipped(results_dir, f"tuning{classifier.suffix(dataset)}.json")
     best = command.read_json(path)[objective]["best"] if path.exists() else None
     if not best:
         raise UserError(f"{path}: no run of {NAMES[objective]} that trained; first `python q4_wgan/tune.py`")
-    if compute and "iterations" in best and best["iterations"] != iterations(best, compute):
+    if (compute and path.is_relative_to(results_dir) and "iterations" in best
+            and best["iterations"] != iterations(best, compute)):
         raise UserError(f"{path}: the best run of {NAMES[objective]} is of another length than the comparison; first "
                         "end `python q4_wgan/tune.py`")
     return settings(best)

@@ -43,9 +43,12 @@ def load_generator(path, model):
     if path.name == "generator.pt":
         content = files.from_torch(files.read(path), path)
     else:
-        named = f"q4_{model}_"
-        dataset = path.stem.removeprefix(named) if path.stem.startswith(named) else ""
-        command = f"python q4_wgan/train.py --model {model}" + (f" --dataset {dataset}" if dataset else "")
+        named, command = f"q4_{model}_", f"python q4_wgan/train.py --model {model}"
+        rest = path.stem.removeprefix(named) if path.stem.startswith(named) else ""
+        for word, option in (("clip", "--penalty"), ("resnet", "--arch")):
+            if rest.partition("_")[0] == word:
+                rest, command = rest.partition("_")[2], f"{command} {option} {word}"
+        command += f" --dataset {rest}" if rest else ""
         content = files.from_torch(files.read_shipped(path, command), path)
     if content.get("model") != model:
         raise UserError(f"{path}: holds a {content.get('model')!r}, not a {model!r}")

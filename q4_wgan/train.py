@@ -133,7 +133,8 @@ def ship(args, run, content):
     try:
         shipped = sampling.load_generator(path, run.options["model"])[1]  # finishes a shipping that was killed
         before = ledger.with_new_keys(shipped)["relative_distance"]
-        if shipped.get("attempt") != content["attempt"] and before <= content["relative_distance"]:
+        if (shipped.get("attempt") != content["attempt"] and before <= content["relative_distance"]
+                and ledger.same_unit(shipped, content["real_distance"])):
             return (f"kept {path}, whose relative distance is {before:.2f}; this run's weights are "
                     f"{run.folder / 'generator.pt'}")
     except (UserError, KeyError, TypeError):

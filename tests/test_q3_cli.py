@@ -483,24 +483,3 @@ def test_features_of_ones_own_data_set(world):
     assert found.shape == (3, 50) and found.dtype == np.float32
     same = q3_vae_m1.features(torch.from_numpy(pixels), dataset="toy", weights_dir=str(world / "out/weights"))
     assert np.array_equal(found, same)
-
-
-# ---- what ships ----------------------------------------------------------------------------------
-
-def test_shipped_weights_match_their_sums():
-    for name in files.read_sums(ROOT / "weights"):
-        files.read_shipped(ROOT / "weights" / name, "")
-
-
-@pytest.mark.parametrize("dataset", ["fashion", "mnist"])
-def test_shipped_files_are_of_the_defaults_and_the_record_is_theirs(dataset):
-    for likelihood in ("bernoulli", "gaussian"):
-        _, trained = vae.load_vae(ROOT / "weights", dataset, likelihood)
-        assert trained["settings"] == vae.settings(dataset, likelihood)
-    results = json.loads((ROOT / f"results/q3/classifiers_{dataset}.json").read_text(encoding="utf-8"))
-    for classifier in classifiers.CLASSIFIERS:
-        assert [*results[classifier]] == [str(n) for n in classifiers.COUNTS]
-        for n in classifiers.COUNTS:
-            fitted = classifiers.load_classifier(ROOT / "weights", dataset=dataset, labels=n, classifier=classifier, seed=0,
-                                                 likelihood="gaussian", vae_sha256=trained["sha256"])
-            assert fitted["report"] == results[classifier][str(n)]

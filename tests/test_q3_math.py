@@ -1,5 +1,6 @@
-"""Question 3: the ELBO, the label draw, the kernel and label propagation against closed forms."""
+"""Question 3: the ELBO, label draw, kernel and label propagation against closed forms; the files that ship."""
 
+import json
 import sys
 
 import numpy as np
@@ -9,7 +10,7 @@ from helpers import ROOT
 from scipy.sparse import csr_matrix
 
 sys.path.insert(0, str(ROOT))
-from q3_vae_m1 import classifiers, m1, vae  # noqa: E402  (after the path)
+from q3_vae_m1 import classifiers, files, m1, vae  # noqa: E402  (after the path)
 from q3_vae_m1.command import UserError  # noqa: E402
 
 
@@ -137,3 +138,24 @@ def test_the_kernel_of_a_file_is_the_same_function(power):
     x = np.random.default_rng(0).normal(size=(30, 5))
     kernel = classifiers.Kernel(power, 1.3)
     assert np.allclose(kernel(x, x[:7]), kernel.of_sklearn()(x, x[:7]), atol=1e-6)
+
+
+# ---- what ships ----------------------------------------------------------------------------------
+
+def test_shipped_weights_match_their_sums():
+    for name in files.read_sums(ROOT / "weights"):
+        files.read_shipped(ROOT / "weights" / name, "")
+
+
+@pytest.mark.parametrize("dataset", ["fashion", "mnist"])
+def test_shipped_files_are_of_the_defaults_and_the_record_is_theirs(dataset):
+    for likelihood in ("bernoulli", "gaussian"):
+        _, trained = vae.load_vae(ROOT / "weights", dataset, likelihood)
+        assert trained["settings"] == vae.settings(dataset, likelihood)
+    results = json.loads((ROOT / f"results/q3/classifiers_{dataset}.json").read_text(encoding="utf-8"))
+    for classifier in classifiers.CLASSIFIERS:
+        assert [*results[classifier]] == [str(n) for n in classifiers.COUNTS]
+        for n in classifiers.COUNTS:
+            fitted = classifiers.load_classifier(ROOT / "weights", dataset=dataset, labels=n, classifier=classifier, seed=0,
+                                                 likelihood="gaussian", vae_sha256=trained["sha256"])
+            assert fitted["report"] == results[classifier][str(n)]

@@ -162,12 +162,20 @@ def test_pictures_do_not_overwrite_one_another(base):
     label = classifier.classify(classifier.load(base / "weights", "toy"), first)[1].item()
     for words in ((), ("--seeds", "7"), ("--seeds", "1,5"), ("--seeds", "1,6"), ("--interpolate", 3, 8),
                   ("--seeds", "0-15", "--scale", 2), ("--label", label, "--confidence", 0, "--seeds", "0"),
-                  ("--seeds", "7", "--separate")):
+                  ("--seeds", "7", "--separate"), ("--weights", base / "weights/q4_wgan_toy.pt")):
         before = {path: path.read_bytes() for path in (base / "results/runs").rglob("*.png")}
         done = generate(base, *words)
         assert done.returncode == 0 and "saved" in done.stdout, done.stderr
         assert len(list((base / "results/runs").rglob("*.png"))) == len(before) + 1, words
         assert all(path.read_bytes() == data for path, data in before.items()), words
+
+
+@pytest.mark.parametrize("name, options", [
+    ("q4_wgan", ""), ("q4_wgan_clip", " --penalty clip"), ("q4_wgan_resnet_toy", " --arch resnet --dataset toy"),
+    ("q4_wgan_clip_resnet", " --penalty clip --arch resnet"), ("q4_wgan_clipped", " --dataset clipped"), ("mine", "")])
+def test_the_hint_for_missing_weights(tmp_path, name, options):
+    with pytest.raises(UserError, match=f"`python q4_wgan/train.py --model wgan{options} --weights-dir"):
+        sampling.load_generator(tmp_path / f"{name}.pt", "wgan")
 
 
 def test_a_seed_named_twice_is_one_image(base, tmp_path):

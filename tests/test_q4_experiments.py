@@ -228,6 +228,11 @@ def test_a_search_that_has_not_ended_is_told(world, tmp_path):
     one_line(run_script("q4_wgan/compare.py", *words(world, tmp_path, "--compute", 60)), "tuning_toy.json", "tune.py")
 
 
+def test_the_search_that_ships_has_ended(tmp_path):
+    """So a smoke test of the comparison takes its settings, whatever its compute."""
+    assert runs.tuned(tmp_path, "fashion", "dcgan", 200) == runs.tuned(tmp_path, "fashion", "dcgan")
+
+
 def test_equal_compute():
     chosen = {"dcgan": SETTINGS["dcgan"], "wgan": SETTINGS["wgan-gp"], "textbook": {"learning_rate": 1e-4}}
     counts = {model: compare.options_of(model, 0, chosen)["iterations"] for model in compare.MODELS}

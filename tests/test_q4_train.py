@@ -155,15 +155,20 @@ def test_a_failure_ships_nothing(base):
 
 
 def test_the_ledger_counts_attempts_once(tmp_path):
-    for attempt, model, outcome in (("a", "wgan", "started"), ("a", "wgan", "failed"), ("b", "dcgan", "failed"),
-                                    ("g", "wgan", "given up"), ("c", "wgan", "converged"), ("d", "wgan", "failed")):
-        ledger.record(tmp_path, {"attempt": attempt, "model": model, "iterations": 2000}, outcome=outcome, reason=outcome)
-    ledger.record(tmp_path, {"attempt": "trial", "model": "wgan", "iterations": 1999}, outcome="failed")
+    """And those of another objective, architecture or data set are others."""
+    wgan = {"model": "wgan", "objective": "wgan-gp", "arch": "conv"}
+    dcgan = {"model": "dcgan", "objective": "dcgan", "arch": "conv"}
+    for attempt, options, outcome in (
+            ("a", wgan, "started"), ("a", wgan, "failed"), ("b", dcgan, "failed"), ("g", wgan, "given up"),
+            ("x", wgan | {"objective": "wgan-clip"}, "failed"), ("y", wgan | {"dataset": "toy"}, "failed"),
+            ("z", wgan | {"arch": "resnet"}, "failed"), ("c", wgan, "converged"), ("d", wgan, "failed")):
+        ledger.record(tmp_path, {"attempt": attempt, **options, "iterations": 2000}, outcome=outcome, reason=outcome)
+    ledger.record(tmp_path, {"attempt": "trial", **wgan, "iterations": 1999}, outcome="failed")
     attempts = ledger.attempts(tmp_path / "q4/attempts.jsonl")
-    assert [a["attempt"] for a in attempts] == ["a", "b", "g", "c", "d"]
-    assert ledger.counts(attempts, "wgan") == {
+    assert [a["attempt"] for a in attempts] == ["a", "b", "g", "x", "y", "z", "c", "d"]
+    assert ledger.counts(attempts, wgan | {"dataset": "fashion"}) == {
         "attempts": 4, "converged": 1, "failed": 2, "given_up": 1, "interrupted": 0, "failed_before_first_success": 1}
-    assert ledger.counts(attempts, "dcgan")["failed_before_first_success"] is None
+    assert ledger.counts(attempts, dcgan)["failed_before_first_success"] is None
 
 
 @pytest.mark.parametrize("name", ["options.json", "checkpoint.pt", "outcome.json"])
