@@ -9,7 +9,7 @@ import torch
 from helpers import ROOT, make_classifier, make_dataset, one_line, run_script
 from PIL import Image
 
-from q4_wgan import benchmark, evaluate, figures, files, ledger, runs, stability, tune
+from q4_wgan import benchmark, compare, evaluate, figures, files, ledger, runs, stability, tune
 from q4_wgan.command import UserError
 from q4_wgan.networks import make_generator
 from q4_wgan.objectives import OBJECTIVES
@@ -124,6 +124,31 @@ def test_experiments_has_the_stability_study():
         assert sentence in text, sentence
     assert (f"in {dcgan['trained']} of 48 trainings of DCGAN, {wgan['trained']} of WGAN-GP and {clip['trained']} of weight "
             "clipping" in words(README))
+
+
+def test_readme_has_the_comparison():
+    result = json.loads((RESULTS / "comparison.json").read_text())
+    assert compare.summarise(files.read_lines(RESULTS / "comparison.jsonl"), result["settings"]) == result
+    assert result["settings"]["dcgan"] == runs.tuned(ROOT / "results", "fashion", "dcgan")
+    assert compare.markdown(result) in README and compare.times_markdown(result) in EXPERIMENTS
+    gap, iterations = result["difference_at_equal_compute"], result["equal_iterations"]
+    distance, pixels = ([result["equal_compute"][model][key] for model in evaluate.MODELS]
+                        for key in ("relative_distance", "relative_distance_pixels"))
+    then, between = ([iterations[model]["relative_distance"] for model in evaluate.MODELS],
+                     result["difference_at_equal_iterations"]["relative_distance"])
+    shipped = [json.loads((RESULTS / "scores.json").read_text())[model]["relative_distance"]["mean"] for model in evaluate.MODELS]
+    # What the sentences say in words.
+    assert gap["relative_distance"]["high"] < 0 < gap["relative_distance_pixels"]["low"]
+    assert all(gap[score]["low"] < 0 < gap[score]["high"] for score in ("precision", "recall"))
+    pm, text = "{mean:.1f} ± {std:.1f}", words(README)
+    for sentence in (
+            "features ({} against {})".format(*(pm.format(**found) for found in distance)),
+            "in the pixels ({} against {})".format(*(pm.format(**found) for found in pixels[::-1])),
+            "({:.1f} and {:.1f}, one training each)".format(*shipped),
+            f"At equal *iterations* ({iterations['iterations']:,}, on the validation images) DCGAN has "
+            f"{pm.format(**then[0])} and WGAN-GP {pm.format(**then[1])} (interval of the difference "
+            f"{between['low']:+.1f} to {between['high']:+.1f}).".replace("-", "−").replace("WGAN−GP", "WGAN-GP")):
+        assert sentence in text, sentence
 
 
 def test_experiments_has_the_attempts():

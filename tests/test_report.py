@@ -104,6 +104,11 @@ def shown(results, folder, what="table"):
                       ensure_ascii=False)
 
 
+def test_the_report_that_ships_is_of_these_results(tmp_path):
+    made_of = report.stage(ROOT / "results", tmp_path)
+    assert made_of.encode() in (ROOT / "results/report.pdf").read_bytes(), "run python theory/report.py"
+
+
 def test_builds_from_complete_results(results):
     done = run("--results-dir", results)
     assert done.returncode == 0, done.stderr

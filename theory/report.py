@@ -3,6 +3,7 @@
 Every measured number in it is read from a file that one of the scripts wrote. Where such a file is missing, one line
 names it with the command that makes it. Takes seconds.
 """
+import hashlib
 import json
 import platform
 import sys
@@ -36,7 +37,10 @@ PACKAGES = ("torch", "torchvision", "numpy", "scipy", "scikit-learn", "matplotli
 
 
 def stage(results, folder):
-    """Lay report.typ, the results and what.json into `folder` for typst. Raises UserError where some are missing."""
+    """Lay report.typ, the results and what.json into `folder` for typst. Raises UserError where some are missing.
+
+    Returns the SHA-256 of all but what.json, which the PDF has as its keyword: it tells what the PDF was made of.
+    """
     missing = {command: [name for name in names if not (results / name).is_file()] for command, names in NEEDED.items()}
     if any(missing.values()):
         raise UserError(f"missing in {results}: " + "; ".join(
@@ -47,9 +51,11 @@ def stage(results, folder):
             read_json(results / name, (dict, list))  # a damaged one is named
         (folder / "results" / name).parent.mkdir(parents=True, exist_ok=True)
         put(folder / "results" / name, read(results / name))
-    versions = {"Python": platform.python_version(), **{package: metadata.version(package) for package in PACKAGES}}
-    put(folder / "what.json", json.dumps({"present": present, "versions": versions}))
     put(folder / "report.typ", read(Path(__file__).with_name("report.typ")))
+    made_of = hashlib.sha256(b"".join(read(path) for path in sorted(folder.rglob("*")) if path.is_file())).hexdigest()
+    versions = {"Python": platform.python_version(), **{package: metadata.version(package) for package in PACKAGES}}
+    put(folder / "what.json", json.dumps({"present": present, "versions": versions, "made_of": made_of}))
+    return made_of
 
 
 def main():
