@@ -61,8 +61,8 @@ def real_scores(network, data, training, real, labels):
     if len(train) == 2 * n:
         apart["distance_train_train"] = distance(train[:n], train[n:])
     precision, recall = metrics.precision_recall(real, train[:n])
-    return {"images": n, "real_distance": unit, **apart,
-            "real_distance_validation": distance(features(data.train[:len(validation)]), validation),
+    return {"images": n, "real_distance": unit,
+            "real_distance_validation": distance(features(data.train[:len(validation)]), validation), **apart,
             "distance_validation_test": distance(validation, real), "precision": precision, "recall": recall,
             "class_frequencies_of_test": metrics.class_frequencies(labels),
             "median_distance_to_nearest_training": nearest(data.test[:1000], training).median().item(),
