@@ -23,6 +23,11 @@ def words(text):
     return " ".join(text.split())
 
 
+def rounded(content):
+    """Processors differ in the last bits of logarithms."""
+    return json.loads(json.dumps(content), parse_float=lambda text: round(float(text), 6))
+
+
 # ---- the READMEs ---------------------------------------------------------------------------------
 
 def test_readme_has_the_scores():
@@ -128,7 +133,8 @@ def test_experiments_has_the_stability_study():
 
 def test_readme_has_the_comparison():
     result = json.loads((RESULTS / "comparison.json").read_text())
-    assert compare.summarise(files.read_lines(RESULTS / "comparison.jsonl"), result["settings"]) == result
+    again = compare.summarise(files.read_lines(RESULTS / "comparison.jsonl"), result["settings"])
+    assert rounded(again) == rounded(result)
     assert result["settings"]["dcgan"] == runs.tuned(ROOT / "results", "fashion", "dcgan")
     assert compare.markdown(result) in README and compare.times_markdown(result) in EXPERIMENTS
     gap, iterations = result["difference_at_equal_compute"], result["equal_iterations"]
