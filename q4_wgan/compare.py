@@ -101,7 +101,7 @@ def times_markdown(result):
 def main():
     parser = Parser(description=__doc__, epilog="""examples:
   python q4_wgan/compare.py --jobs 2       after tune.py: twelve trainings, two at a time, three to four hours
-  python q4_wgan/compare.py --dim 4 --compute 200 --seeds 2 --results-dir try    a smoke test, some minutes""")
+  python q4_wgan/compare.py --dim 4 --compute 200 --seeds 2 --results-dir try    a smoke test, ten minutes""")
     parser.add_argument("--seeds", type=number(int, 1, 100), default=SEEDS,
                         help=f"trainings of DCGAN and of WGAN-GP; the textbook loop has at most two (default: {SEEDS})")
     runs.add_arguments(parser, DIM, COMPUTE)
