@@ -9,15 +9,6 @@ from .command import ROOT, UserError
 from .networks import to_float
 
 
-def suffix(dataset):
-    """Of the names of files that belong to a data set."""
-    return "" if dataset == "fashion" else f"_{dataset}"
-
-
-def file_name(dataset):
-    return f"q4_classifier{suffix(dataset)}.pt"
-
-
 class Classifier(nn.Module):
     """Images (n, 1, 28, 28) in [-1, 1] -> logits (n, 10). Three 3x3 convolutions, pooled to 3x3, then 128 features."""
 
@@ -36,20 +27,14 @@ class Classifier(nn.Module):
         return self.out(F.dropout(self.features(x), 0.3, self.training))
 
 
-def load(weights_dir, dataset="fashion", device="cpu"):
-    """The classifier of a data set in evaluation mode, from `weights_dir` or, if it has none, the shipped weights.
-
-    Raises UserError where it is missing or damaged.
-    """
-    command = "python q4_wgan/train_classifier.py" + ("" if dataset == "fashion" else f" --dataset {dataset}")
-    path = weights_dir / file_name(dataset)
+def load(dataset="fashion", results_dir=ROOT / "results", device="cpu"):
+    """The classifier of a data set in evaluation mode: of Fashion-MNIST the one that ships. Raises UserError."""
+    folder = ROOT / "weights/q4_classifier" if dataset == "fashion" else results_dir / f"runs/q4_classifier_{dataset}"
+    path, network = folder / "classifier.pt", Classifier()
     if not path.exists():
-        path = ROOT / "weights" / path.name
-    content = files.from_torch(files.read_shipped(path, command), path)
-    if (content.get("model"), content.get("dataset")) != ("classifier", dataset):
-        raise UserError(f"{path}: not a classifier of {dataset}")
-    network = Classifier()
-    files.load_state(network, content.get("state"), path)
+        raise UserError(f"{path}: no classifier, which the metrics need; first `python q4_wgan/train_classifier.py "
+                        f"--dataset {dataset}`")
+    files.load_state(network, files.load_torch(path, "state")["state"], path)
     return network.eval().to(device)
 
 

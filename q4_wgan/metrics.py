@@ -7,7 +7,9 @@ classifier, and the first 64 principal components of the pixels. Neither is the 
 
 import torch
 
+from . import sampling
 from .classifier import classify
+from .command import UserError
 
 # ---- what counts as a failure; fixed before the first training, README.md says the same ---------
 SMALLEST_FREQUENCY = 0.01  # a class with less than 1 % of the images (it should have 10 %) is lost: mode collapse
@@ -15,19 +17,24 @@ SMALLEST_FREQUENCY = 0.01  # a class with less than 1 % of the images (it should
 # out) and over 580 (one class alone): results/q4/scores.json. Above 100 garments are blurred away or classes are gone.
 FAILED_ABOVE = 100.0
 COMPONENTS = 64  # of the pixels
+DISTANCES = ("relative_distance", "relative_distance_pixels")
+MEASURED = (*DISTANCES, "class_frequencies")
 
 
-def verdict(losses_finite, frequencies, relative_distance):
-    """('converged' or 'failed', reason) of a training. frequencies: ten class frequencies of its images."""
-    if not losses_finite:
-        return "failed", "a loss is NaN or infinite"
-    smallest = min(frequencies)
+def verdict(finite, found):
+    """(outcome, reason) of a training: 'diverged', 'collapsed', 'far' or 'converged'; all but the last have failed.
+
+    finite: whether its losses are. found: the metrics of its last images.
+    """
+    if not finite:
+        return "diverged", "a loss is NaN or infinite"
+    smallest, distance = min(found["class_frequencies"]), found["relative_distance"]
     if smallest < SMALLEST_FREQUENCY:
-        lost = frequencies.index(smallest)
-        return "failed", f"class {lost} has {smallest:.2%} of the images, under {SMALLEST_FREQUENCY:.0%}"
-    if relative_distance > FAILED_ABOVE:
-        return "failed", f"relative distance {relative_distance:.0f}, above {FAILED_ABOVE:.0f}"
-    return "converged", f"all classes present, relative distance {relative_distance:.1f}"
+        lost = found["class_frequencies"].index(smallest)
+        return "collapsed", f"class {lost} has {smallest:.2%} of the images, under {SMALLEST_FREQUENCY:.0%}"
+    if distance > FAILED_ABOVE:
+        return "far", f"relative distance {distance:.0f}, above {FAILED_ABOVE:.0f}"
+    return "converged", f"all classes present, relative distance {distance:.1f}"
 
 
 # ---- distances -----------------------------------------------------------------------------------
@@ -47,6 +54,8 @@ class Metrics:
         real = pixels[:len(reference)]
         self.real_distance = frechet_distance(classify(network, real)[0], self.reference[0])
         self.real_distance_pixels = frechet_distance(self.components(real), self.reference[1])
+        if not min(self.real_distance, self.real_distance_pixels) > 1e-9:
+            raise UserError("the images are all alike: no distance between them can be the unit")
 
     def components(self, pixels):
         """The first 64 principal components of uint8 images: float64 (n, 64)."""
@@ -59,6 +68,14 @@ class Metrics:
                      frechet_distance(self.components(pixels), self.reference[1]) / self.real_distance_pixels)
         return {"relative_distance": distances[0], "relative_distance_pixels": distances[1],
                 "class_frequencies": class_frequencies(labels)}
+
+
+def scores(world, generator, seed, n=None):
+    """Metrics of `n` images of a generator against the test images (default: as many), with precision and recall."""
+    pixels = sampling.sample(generator, n or len(world.data.test), seed, world.device).cpu()
+    real, fake = (classify(world.network, part)[0] for part in (world.data.test, pixels))
+    precision, recall = precision_recall(real, fake)
+    return {**world.test(pixels), "precision": precision, "recall": recall}
 
 
 def frechet_distance(a, b):

@@ -85,19 +85,15 @@ class Objective:
     generator_loss: Callable
     critic_norm: str | None  # of the critic: 'batch' or none
     critic_steps: int  # per generator step
-    learning_rate: float
     betas: tuple | None  # of Adam; None: RMSProp
     parts: tuple = ()  # what the critic loss reports besides itself
     clip: bool = False
 
 
 OBJECTIVES = {
-    # Radford et al. 2016, section 4: Adam 2e-4, 0.5; one step each
-    "dcgan": Objective(dcgan_critic_loss, dcgan_generator_loss, "batch", 1, 2e-4, (0.5, 0.999)),
-    # gan_cifar.py: Adam 1e-4, 0.5, 0.9; we take the 2e-4 that appendix F decays linearly to 0 [4]; five critic steps
-    "wgan-gp": Objective(wgan_gp_critic_loss, wgan_generator_loss, None, 5, 2e-4, (0.5, 0.9),
+    "dcgan": Objective(dcgan_critic_loss, dcgan_generator_loss, "batch", 1, (0.5, 0.999)),  # Radford et al. 2016
+    "wgan-gp": Objective(wgan_gp_critic_loss, wgan_generator_loss, None, 5, (0.5, 0.9),  # gan_cifar.py
                          parts=("wasserstein", "penalty")),
-    # Arjovsky et al. 2017, Algorithm 1: RMSProp 5e-5, clipping at 0.01, five critic steps
-    "wgan-clip": Objective(wgan_clip_critic_loss, wgan_generator_loss, "batch", 5, 5e-5, None,
+    "wgan-clip": Objective(wgan_clip_critic_loss, wgan_generator_loss, "batch", 5, None,  # Arjovsky et al. 2017
                            parts=("wasserstein",), clip=True),
 }

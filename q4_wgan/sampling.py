@@ -1,4 +1,4 @@
-"""From seeds to images: latents, the shipped generators, walks between latents, grids and picture files."""
+"""From seeds to images: latents, generators, walks between latents, grids and picture files."""
 
 import io
 import math
@@ -11,59 +11,72 @@ import torch
 from PIL import Image
 
 from . import files
-from .classifier import suffix
 from .command import ROOT, UserError
 from .networks import Z, make_generator, to_pixels
 
-MODELS = ("dcgan", "wgan")
+SHIPPED = ("dcgan", "wgan")
+ROWS = 64  # of a batch that images are drawn in
 
+
+# ---- generators ----------------------------------------------------------------------------------
+
+def weights_path(model=None, run=None):
+    """The generator.pt of a run folder, or of 'dcgan' or 'wgan' as it ships. Raises UserError."""
+    folder = Path(run) if run else ROOT / "weights" / f"q4_{model}"
+    if run and not (folder / "generator.pt").exists():
+        raise UserError(f"{folder}: holds no generator.pt; a run folder of train.py has one from its first minute on")
+    return folder / "generator.pt"
+
+
+def load_generator(file):
+    """(generator of a weights file in evaluation mode on the CPU, the dict that came with it). Raises UserError."""
+    content = files.load_torch(file, "arch", "dim", "state")
+    generator = make_generator(content["arch"], content["dim"])
+    files.load_state(generator, content["state"], file)
+    return generator.eval(), content
+
+
+def generate(model=None, seeds=range(16), run=None):
+    """Images of a generator: uint8 numpy (n, 28, 28), one for each of the `seeds`.
+
+    model: 'dcgan' or 'wgan', which ship; or run: the folder of a training. The same pixels as `python
+    q4_wgan/generate.py` gives, whatever the caller has set in torch. Raises UserError.
+    """
+    seeds = list(seeds) if isinstance(seeds, Iterable) else []
+    if not seeds or not all(isinstance(s, Integral) and not isinstance(s, bool) and 0 <= s < 2**32 for s in seeds):
+        raise UserError("seeds: a list of whole numbers from 0 to 4294967295 is wanted")
+    if (model in SHIPPED) == bool(run):
+        raise UserError(f"model {model!r}, run {run!r}: one of them is wanted; the models are {' and '.join(SHIPPED)}")
+    with files.own_session():
+        return draw_seeds(load_generator(weights_path(model, run))[0], seeds).numpy()
+
+
+# ---- images --------------------------------------------------------------------------------------
 
 def latents(seeds):
     """z (n, 128): one random generator per seed, so that a seed gives the same z, and image, in any company."""
     return torch.stack([torch.randn(Z, generator=torch.Generator().manual_seed(int(seed))) for seed in seeds])
 
 
-def slerp(a, b, steps):
-    """z (steps, 128) from z a to z b (128,) along a great circle, where normal z are; the ends are a and b."""
-    angle = torch.arccos(torch.nn.functional.cosine_similarity(a, b, dim=0).clamp(-1, 1))
-    t = torch.linspace(0, 1, steps).unsqueeze(1)
-    if angle < 1e-3:  # from a seed to itself
-        return torch.lerp(a, b, t)
-    return (torch.sin((1 - t) * angle) * a + torch.sin(t * angle) * b) / torch.sin(angle)
-
-
-# ---- generators ----------------------------------------------------------------------------------
-
-def load_generator(path, model):
-    """(generator of a weights file in evaluation mode on the CPU, the dict that came with it). Raises UserError.
-
-    A generator.pt of a run folder has no SHA-256 to match.
-    """
-    path = Path(path)
-    if path.name == "generator.pt":
-        content = files.from_torch(files.read(path), path)
-    else:
-        named, command = f"q4_{model}_", f"python q4_wgan/train.py --model {model}"
-        rest = path.stem.removeprefix(named) if path.stem.startswith(named) else ""
-        for word, option in (("clip", "--penalty"), ("resnet", "--arch")):
-            if rest.partition("_")[0] == word:
-                rest, command = rest.partition("_")[2], f"{command} {option} {word}"
-        command += f" --dataset {rest}" if rest else ""
-        content = files.from_torch(files.read_shipped(path, command), path)
-    if content.get("model") != model:
-        raise UserError(f"{path}: holds a {content.get('model')!r}, not a {model!r}")
-    try:
-        generator = make_generator(content["arch"], content["dim"])
-    except (KeyError, TypeError, RuntimeError):
-        raise UserError(f"{path}: does not say which network it holds (damaged or from another version)") from None
-    files.load_state(generator, content.get("state"), path)
-    return generator.eval(), content
-
-
 @torch.no_grad()
 def draw(generator, z):
-    """uint8 (n, 28, 28) of z (n, 128), one by one: sums, and so bits, do not depend on the company."""
-    return torch.cat([to_pixels(generator(row)) for row in z.split(1)])
+    """uint8 (n, 28, 28), on the CPU, of z (n, 128), in batches of 64 rows, the last one filled up."""
+    device = next(generator.parameters()).device
+    full = torch.cat((z, torch.zeros(-len(z) % ROWS, Z)))
+    return torch.cat([to_pixels(generator(part.to(device))).cpu() for part in full.split(ROWS)])[:len(z)]
+
+
+def draw_seeds(generator, seeds):
+    """uint8 (n, 28, 28) of `seeds`, each always in the same row of a batch, which decides how its sums round: so a seed
+    has the same bits alone or among a thousand."""
+    met, places = {}, []
+    for seed in seeds:
+        row = seed % ROWS
+        places.append(met.get(row, 0) * ROWS + row)
+        met[row] = met.get(row, 0) + 1
+    z = torch.zeros(max(places) + 1, Z)
+    z[places] = latents(seeds)
+    return draw(generator, z)[places]
 
 
 @torch.no_grad()
@@ -74,22 +87,13 @@ def sample(generator, n, seed, device, batch=500):
     return torch.cat([to_pixels(generator(z.to(device))) for z in noise.split(batch)])
 
 
-def generate(model, seeds, dataset="fashion", weights_dir=ROOT / "weights"):
-    """Images of a shipped generator, 'dcgan' or 'wgan': uint8 numpy (n, 28, 28), one for each of the `seeds`.
-
-    The same pixels as `python q4_wgan/generate.py` gives. Raises UserError where the weights are missing or damaged,
-    or a seed is not a whole number from 0 to 2^32 - 1.
-    """
-    if model not in MODELS:
-        raise UserError(f"model {model!r}: there are {' and '.join(MODELS)}")
-    seeds = list(seeds) if isinstance(seeds, Iterable) else []
-    if not seeds or not all(isinstance(s, Integral) and not isinstance(s, bool) and 0 <= s < 2**32 for s in seeds):
-        raise UserError("seeds: a list of whole numbers from 0 to 4294967295 is wanted")
-    return draw(load_generator(weights_path(weights_dir, model, dataset), model)[0], latents(seeds)).numpy()
-
-
-def weights_path(weights_dir, model, dataset="fashion"):
-    return Path(weights_dir) / f"q4_{model}{suffix(dataset)}.pt"
+def slerp(a, b, steps):
+    """z (steps, 128) from z a to z b (128,) along a great circle, where normal z are; the ends are a and b."""
+    angle = torch.arccos(torch.nn.functional.cosine_similarity(a, b, dim=0).clamp(-1, 1))
+    t = torch.linspace(0, 1, steps).unsqueeze(1)
+    if angle < 1e-3:  # from a seed to itself
+        return torch.lerp(a, b, t)
+    return (torch.sin((1 - t) * angle) * a + torch.sin(t * angle) * b) / torch.sin(angle)
 
 
 # ---- pictures ------------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 """One training as an object: Algorithm 1 of Gulrajani et al. 2017 for every objective of objectives.py.
 
-train.py drives it, and runs.py, for the experiments. Numbers in brackets are the deviations listed in README.md.
+run.py drives it. Numbers in brackets are the deviations listed in README.md.
 """
 
 import time
@@ -16,22 +16,39 @@ EMA = 0.999  # of the generator's average, from some 9,000 iterations on [3]
 NORM_IMAGES = 4096  # generated ones, for the batch norm statistics of the EMA generator
 VALIDATION_BATCHES = 40  # for the critic's cost on validation images
 LOSSES = ("generator_loss", "critic_loss", "wasserstein", "penalty")
+MODELS = {"dcgan": "dcgan", "wgan": "wgan-gp", "wgan-clip": "wgan-clip"}  # objectives by what a user calls them
+SHORT = {  # for the hours of a CPU or the minutes of a GPU [4], [12]; clipping's rates are the search's (tuning.json)
+    "dcgan": {"dim": 64, "iterations": 22_000, "learning_rate": 2e-3, "beta1": 0.5},
+    "wgan-gp": {"dim": 64, "iterations": 22_000, "learning_rate": 8e-4, "generator_learning_rate": 3e-3, "beta1": 0.0,
+                "critic_steps": 5, "penalty_images": 16},
+    "wgan-clip": {"dim": 64, "iterations": 22_000, "learning_rate": 8.3e-4, "generator_learning_rate": 9.1e-3,
+                  "critic_steps": 5},
+}
+PAPER = {
+    # Radford et al. 2016, section 4: Adam 2e-4, 0.5
+    "dcgan": {"dim": 128, "iterations": 200_000, "learning_rate": 2e-4, "beta1": 0.5},
+    # gan_cifar.py: D = 128, Adam 1e-4, 0.5; we take the 2e-4 that appendix F decays linearly to 0 [4]; Algorithm 1
+    "wgan-gp": {"dim": 128, "iterations": 200_000, "learning_rate": 2e-4, "beta1": 0.5, "critic_steps": 5,
+                "penalty_images": BATCH},
+    # Arjovsky et al. 2017, Algorithm 1: RMSProp 5e-5
+    "wgan-clip": {"dim": 128, "iterations": 200_000, "learning_rate": 5e-5, "critic_steps": 5},
+}
 
 
 class Training:
     """Networks, optimizers and randomness of one run; `step` is one iteration of Algorithm 1.
 
-    pixels, validation: uint8 (n, 28, 28). options: the dict of options.json, with objective, arch, dim, batch,
-    iterations, learning_rate (the critic's), seed, precision ('float32' or 'bfloat16'). Where they apply, also:
-    generator_learning_rate; beta1, Adam's, if not the objective's; penalty_images, on how many of a batch the gradient
-    penalty is taken; and for stability.py generator_arch, generator_variant, critic_norm and critic_variant.
+    data: images.Images. options: the dict of options.json, with objective, arch, dim, batch, iterations, learning_rate
+    (the critic's), seed, precision ('float32' or 'bfloat16'). Where they apply, also: generator_learning_rate; beta1,
+    Adam's, and critic_steps, if not the objective's; penalty_images, on how many of a batch the gradient penalty is
+    taken; and for stability.py generator_arch, generator_variant, critic_norm and critic_variant.
     """
 
     PARTS = ("generator", "critic", "average", "generator_optimizer", "critic_optimizer")  # of a checkpoint
 
-    def __init__(self, options, pixels, validation, device):
+    def __init__(self, options, data, device):
         self.options, self.device = options, device
-        self.pixels, self.validation = pixels.to(device), validation.to(device)
+        self.pixels, self.validation = data.train.to(device), data.validation.to(device)
         self.objective = OBJECTIVES[options["objective"]]
         torch.manual_seed(options["seed"])
         self.generator = networks.make_generator(options.get("generator_arch", options["arch"]), options["dim"],
@@ -45,7 +62,8 @@ class Training:
         self.generator_optimizer = self.make_optimizer(self.generator, self.generator_rate)
         self.critic_optimizer = self.make_optimizer(self.critic, self.critic_rate)
         self.random = torch.Generator(device).manual_seed(options["seed"])
-        self.iteration, self.seconds = 0, 0.0  # of the generator; spent in `step`
+        self.critic_steps = options.get("critic_steps", self.objective.critic_steps)  # of an iteration [13]
+        self.iteration, self.seconds, self.core_seconds = 0, 0.0, 0.0  # of the generator; spent in `step`
         self.sums, self.summed = torch.zeros(len(LOSSES), device=device), 0
 
     def make_optimizer(self, network, rate):
@@ -65,8 +83,8 @@ class Training:
 
     def step(self):
         """One iteration; comments give the lines of Algorithm 1. Losses are added to `sums`, nothing is waited for."""
-        began = time.monotonic()
-        batch, critic_steps = self.options["batch"], self.objective.critic_steps
+        began, core = time.monotonic(), time.process_time()
+        batch, critic_steps = self.options["batch"], self.critic_steps
         left = 1 - self.iteration / self.options["iterations"]  # the learning rates fall linearly to 0 [5]
         for optimizer, rate in ((self.critic_optimizer, self.critic_rate),
                                 (self.generator_optimizer, self.generator_rate)):
@@ -104,6 +122,7 @@ class Training:
         self.iteration += 1
         self.summed += 1
         self.seconds += time.monotonic() - began
+        self.core_seconds += time.process_time() - core
 
     def add_losses(self, **losses):
         for name, value in losses.items():
@@ -144,8 +163,8 @@ class Training:
 
     def state(self):
         """A plain dict of tensors, numbers and strings: all that `restore` needs to go on with the same bits."""
-        return {"options": self.options, "iteration": self.iteration, "seconds": self.seconds, "sums": self.sums,
-                "summed": self.summed, "random": self.random.get_state(),
+        return {"iteration": self.iteration, "seconds": self.seconds, "core_seconds": self.core_seconds,
+                "sums": self.sums, "summed": self.summed, "random": self.random.get_state(),
                 **{part: getattr(self, part).state_dict() for part in self.PARTS}}
 
     def restore(self, state):
@@ -153,7 +172,8 @@ class Training:
             getattr(self, part).load_state_dict(state[part])
         self.random.set_state(state["random"])
         self.sums.copy_(state["sums"])
-        self.iteration, self.seconds, self.summed = state["iteration"], state["seconds"], state["summed"]
+        for name in ("iteration", "seconds", "core_seconds", "summed"):
+            setattr(self, name, state[name])
 
 
 @torch.no_grad()

@@ -1,0 +1,167 @@
+"""One training from its options to its outcome, alone or as one of many: train.py and the experiments both call `run`."""
+
+import csv
+import functools
+import io
+import math
+import sys
+import time
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from . import classifier, files, images, metrics, plots, sampling
+from .command import UserError, as_json, shown, write
+from .training import LOSSES, Training
+
+COLUMNS = ("iteration", "seconds", *LOSSES, "validation_critic_loss", "validation_wasserstein",
+           "relative_distance", "relative_distance_pixels", "smallest_class_frequency")  # of metrics.csv
+LOG_EVERY, SAVE_EVERY = 10, 60  # iterations, seconds
+GRIDS, GRID_SEEDS = tuple(100 * 2**k for k in range(12)), range(10)  # when, besides the end, which images are kept
+SAMPLES = range(64)  # seeds of samples.png
+
+
+class World:
+    """What every run on a data set needs, read once per process: images, classifier, device, measures."""
+
+    def __init__(self, data, network, device):
+        self.data, self.network, self.device = data, network, device
+
+    @classmethod
+    def load(cls, dataset, data_dir, results_dir, device):
+        network = classifier.load(dataset, results_dir, device)  # before the images: it may be missing
+        return cls(images.load(dataset, data_dir), network, device)
+
+    @functools.cached_property
+    def validation(self):
+        """Metrics against the validation images."""
+        tqdm.write("measuring the real images, some seconds", file=sys.stderr)
+        return metrics.Metrics(self.network, self.data.train, self.data.validation, self.device)
+
+    @functools.cached_property
+    def test(self):
+        return metrics.Metrics(self.network, self.data.train, self.data.test, self.device)
+
+
+def same(options):
+    """What tells one run from another: its options without the machine it was on."""
+    return {key: value for key, value in options.items() if key not in (*files.MACHINE, "torch", "commit")}
+
+
+def run(options, world, folder=None, moments=(), stop=(), kind=Training, keep=False, test=False):
+    """Train to the end, to a loss that is not finite, or until `stop` has an item.
+
+    options: of `kind`, the loop: Training or one like it. folder: for the checkpoint; the same call goes on from it, at
+    most a minute back, to the same bits. moments: iterations after which the distance is taken, besides the last.
+    keep: leave in the folder, for a user, metrics.csv, losses.png, samples.png and generator.pt, renewed at every
+    measurement and when it is stopped, and at the end grids.npz and outcome.json. test: score the last generator on the
+    test images, too.
+
+    Returns what outcome.json says, or None where it was stopped. Raises UserError.
+    """
+    path = folder / "checkpoint.pt" if folder else None
+    state = files.load_torch(path, "options", "training", "rows", "grids") if path and path.exists() else None
+    if state:
+        options = going_on(state["options"], options, world, folder)
+    training = kind(options, world.data, world.device)
+    rows, grids, n, finite = [], {}, options["iterations"], True
+    if state:
+        try:
+            training.restore(state["training"])
+        except (KeyError, ValueError, RuntimeError, TypeError):
+            raise UserError(f"{path}: damaged, or of another version; move its folder away") from None
+        rows, grids = state["rows"], state["grids"]
+
+    saved, seen = time.monotonic(), bool(state)
+    progress = tqdm(total=n, initial=training.iteration, unit="it", disable=not folder, desc=folder and folder.name,
+                    mininterval=0.5 if sys.stderr.isatty() else 30)
+    while training.iteration < n and finite and not stop:
+        training.step()
+        progress.update()
+        at = training.iteration
+        measured = at == n or at in moments
+        if measured or at % LOG_EVERY == 0:
+            row = {"iteration": at, "seconds": round(training.seconds, 2), **training.take_losses()}
+            finite = all(map(math.isfinite, row.values()))
+            if measured and finite:
+                row |= measure(training, world)
+                progress.set_postfix_str(f"distance {row['relative_distance']:.1f}", refresh=False)
+            rows.append(row)
+        if not folder or not finite:
+            continue
+        if keep and (at == n or at in GRIDS):
+            grids[at] = sampling.draw_seeds(training.ema_generator(), GRID_SEEDS)
+        due = at == n or bool(stop) or time.monotonic() - saved > SAVE_EVERY
+        if keep and (measured or stop or due and not seen):
+            show(folder, training, rows)
+            seen = True
+        if due:
+            write(path, files.as_torch({"options": options, "training": training.state(), "rows": rows, "grids": grids}))
+            saved = time.monotonic()
+    progress.close()
+    if finite and training.iteration < n:
+        return None
+
+    curve = [row for row in rows if "relative_distance" in row]
+    last = curve[-1] if finite else dict.fromkeys(metrics.MEASURED)
+    outcome, reason = metrics.verdict(finite, last)
+    result = {"outcome": outcome, "reason": reason, "reached": training.iteration, "seconds": round(training.seconds, 1),
+              "core_seconds": round(training.core_seconds, 1), **{key: last[key] for key in metrics.MEASURED},
+              "real_distance": world.validation.real_distance if finite else None}
+    if keep:
+        show(folder, training, rows, result)
+        if grids:
+            write(folder / "grids.npz", as_npz(grids))
+        write(folder / "outcome.json", as_json(result))
+        path.unlink(missing_ok=True)
+    result["curve"] = [{key: row[key] for key in ("iteration", "core_seconds", *metrics.DISTANCES)} for row in curve]
+    if test and finite:
+        result["test"] = metrics.scores(world, training.ema_generator(), options["seed"])
+    return result
+
+
+def going_on(before, options, world, folder):
+    """The options of an interrupted run, whose precision and threads it keeps, where they are the ones asked for."""
+    if same(before) != same(options):
+        raise UserError(f"{shown(folder)}: the run interrupted there has other options; move it away")
+    if before.get("device", "cpu") != world.device.type:
+        raise UserError(f"{shown(folder)}: the run interrupted there was on {before['device']}: --device "
+                        f"{before['device']} goes on with it")
+    return before
+
+
+def measure(training, world):
+    """Metrics of the EMA of the generator against the validation images, as many as these; the critic's loss on them."""
+    pixels = sampling.sample(training.ema_generator(), len(world.data.validation), training.options["seed"], world.device)
+    found = world.validation(pixels)
+    return {**training.validation_losses(), **found, "smallest_class_frequency": min(found["class_frequencies"]),
+            "core_seconds": round(training.core_seconds, 1)}
+
+
+def show(folder, training, rows, result=None):
+    """Renew what a user looks at while a run goes on, and use at any time: pictures, log and generator."""
+    write(folder / "metrics.csv", as_csv(rows))
+    if result and result["outcome"] == "diverged":  # the last good ones stay
+        return
+    generator, last = training.ema_generator(), result or {"outcome": "not ended", "reached": training.iteration}
+    state = {key: value.cpu().contiguous() for key, value in generator.state_dict().items()}
+    write(folder / "generator.pt", files.as_torch({**training.options, **last, "state": state}))
+    pixels = sampling.draw_seeds(generator, SAMPLES)
+    write(folder / "samples.png", sampling.as_png(sampling.grid(pixels, columns=8, scale=3)), sync=False)
+    write(folder / "losses.png", plots.losses(rows, training.options["objective"]), sync=False)
+
+
+def as_csv(rows):
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n", extrasaction="ignore")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def as_npz(grids):
+    """iterations (n,), images uint8 (n, 10, 28, 28) of the EMA's seeds 0 to 9."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, iterations=np.array(list(grids)), images=torch.stack(list(grids.values())).numpy())
+    return buffer.getvalue()
