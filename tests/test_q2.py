@@ -1,38 +1,26 @@
-"""Question 2 without a browser: drawings, measures, the criterion, publishing a recorded run, bad input."""
+"""Question 2 without a browser: drawings, measures, the criterion, runs with an imitation of the page, bad input."""
+
 import importlib.util
 import json
-import shutil
 
 import numpy as np
 import pytest
 from helpers import one_line, run_script
 from PIL import Image
 
-from theory import drawings, plots
+from theory import drawings, plots, q2_gan_lab, q2_page
 
 SCRIPT = "theory/q2_gan_lab.py"
-
-
-def run(*words, **options):
-    return run_script(SCRIPT, *words, **options)
 
 
 @pytest.mark.parametrize("name", drawings.DRAWINGS)
 def test_strokes_are_inside_the_canvas_with_equal_spacing(name):
     pieces = drawings.strokes(name, points=400)
-    assert abs(sum(map(len, pieces)) - 400) <= len(pieces)
     gaps = np.concatenate([np.linalg.norm(np.diff(piece, axis=0), axis=1) for piece in pieces])
     points = np.concatenate(pieces)
     # three pen widths away from the border, so that the page's noise stays on the plot
     assert points.min() > 3 * drawings.PEN_SIGMA and points.max() < 1 - 3 * drawings.PEN_SIGMA
-    assert gaps.max() < 1.1 * np.median(gaps)
-
-
-def test_moons_are_in_two_pieces_and_the_heart_is_closed():
-    one, other = drawings.strokes("moons")
-    assert np.linalg.norm(one[:, None] - other[None], axis=2).min() > 4 * drawings.PEN_SIGMA
-    (heart,) = drawings.strokes("heart")
-    assert np.allclose(heart[0], heart[-1], atol=1e-9)
+    assert abs(len(points) - 400) <= len(pieces) and gaps.max() < 1.1 * np.median(gaps)
 
 
 def samples(name, n, seed, width=drawings.PEN_SIGMA):
@@ -52,11 +40,10 @@ def test_measures_of_a_perfect_a_collapsed_and_a_missed_generator():
     assert missed["w1"] == pytest.approx(2 * 2**0.5, rel=0.05)
 
 
-def test_grid_js_of_a_known_case():
-    """Half of the mass in common: JS = 1/2 bit."""
+def test_wasserstein_and_grid_js_of_known_cases():
+    assert drawings.wasserstein([[0, 0], [0, 1]], [[0, 1], [0, 0.5]]) == pytest.approx(0.25)  # 1 with 1, 0 with 0.5
     a, b, c = [0.1, 0.1], [0.5, 0.5], [0.9, 0.9]
-    assert drawings.grid_js([a, b], [a, c]) == pytest.approx(0.5)
-    assert drawings.grid_js([a, b], [b, a]) == 0
+    assert drawings.grid_js([a, b], [a, c]) == pytest.approx(0.5)  # half of the mass in common: 1/2 bit
 
 
 def curve(value):
@@ -90,8 +77,7 @@ def test_each_condition_of_the_criterion_can_spoil_it(last, histories, outcome):
 
 def test_convergence_needs_three_good_measurements_in_a_row():
     assert drawings.verdict([{**GOOD, "gradient": 1}, GOOD], FLAT)[1] == "not converged"
-    seen, outcome = drawings.verdict([{**GOOD, "gradient": 1}, GOOD, {**GOOD, "w1": 0.2}, GOOD], FLAT)
-    assert outcome == "not converged" and seen["w1"] == 0.2 and seen["gradient_ratio"] == 0.2
+    assert drawings.verdict([{**GOOD, "gradient": 1}, GOOD, {**GOOD, "w1": 0.2}, GOOD], FLAT)[1] == "not converged"
 
 
 def test_plateau_of_a_constant_discriminator_is_the_minimum_of_its_loss():
@@ -101,81 +87,97 @@ def test_plateau_of_a_constant_discriminator_is_the_minimum_of_its_loss():
     assert plots.G_PLATEAU == pytest.approx(-np.log(d[losses.argmin()]), abs=1e-5)
 
 
-def record(results, name, outcome="converged"):
-    """A small run folder as the script leaves it."""
-    folder = results / "runs" / f"q2_{name}"
-    folder.mkdir(parents=True)
-    points = [[1, 0.6], [50, 0.7], [100, None], [150, 0.68]]
-    value = {"precision": 0.95, "coverage": 0.96, "w1": 0.03, "w1_real": 0.02, "js": 0.1, "gradient": 0.5}
-    settings = {"d_layers": 1, "g_layers": 1, "d_neurons": 8, "g_neurons": 8, "lower_rates": [100]}
-    run = {"name": name, "draw": "heart", "epoch": 150, "shots": [1, 150], "settings": settings, "outcome": outcome,
-           "measures": [{"epoch": 50, **value}, {"epoch": 150, **value}],
-           "histories": {key: points for key in ("d_loss", "g_loss", "kl", "js")}}
-    (folder / "run.json").write_text(json.dumps(run))
-    for epoch in run["shots"]:
+class Page:
+    """An imitation of q2_page.GanLab whose generator is good from the first epoch on, or never."""
+
+    version, good = "none", True
+
+    def __init__(self):
+        self.now, self.set_to = 0, {"d_layers": 1, "g_layers": 1, "d_neurons": 8, "g_neurons": 8, "d_steps": 2,
+                                    "g_steps": 1, "d_learning_rate": 0.1, "g_learning_rate": 0.03}
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        pass
+
+    def choose(self, name):
+        self.draw = name
+
+    def start(self, seed):
+        self.seed = seed
+
+    def set(self, wanted):
+        self.set_to |= wanted
+
+    def settings(self):
+        return dict(self.set_to)
+
+    def play_until(self, epoch, progress):
+        self.now = epoch
+        progress(epoch)
+
+    def samples(self):
+        return samples(self.draw, 2000, 0), samples(self.draw, 2000, 1) + (not self.good)
+
+    def gradients(self):
+        return np.full(150, 1 / self.now**2)
+
+    def screenshot(self, folder):
         for part, size in (("", (160, 80)), ("_plot", (40, 40)), ("_graphs", (20, 40))):
-            Image.new("RGB", size, "white").save(folder / f"epoch{epoch:06d}{part}.png")
-    return folder
+            Image.new("RGB", size, "white").save(folder / f"epoch{self.now:06d}{part}.png")
+        return self.now
+
+    def losses(self):
+        return {"d_loss": 0.6, "g_loss": 0.7}
+
+    def histories(self):
+        return {key: curve(lambda e: 0.3) for key in ("d_loss", "g_loss", "kl", "js")}
 
 
-def test_publish_puts_runs_in_the_places_of_their_outcomes(tmp_path):
-    for name, outcome in (("good", "converged"), ("long", "samples match"), ("bad", "not converged")):
-        record(tmp_path, name, outcome)
-    shown = tmp_path / "q2"
-    assert run("--publish", "bad", "--results-dir", tmp_path).returncode == 0
-    assert sorted(p.name for p in shown.iterdir()) == [
-        "gan_lab.json", "gan_lab_failed.png", "gan_lab_histories.png"]
-    narrow = Image.open(shown / "gan_lab_histories.png").width
-    for name in ("long", "good"):
-        assert run("--publish", name, "--results-dir", tmp_path).returncode == 0
-    for name in ("gan_lab", "gan_lab_hard", "gan_lab_failed", "gan_lab_graphs", "gan_lab_stages"):
-        Image.open(shown / f"{name}.png").verify()
-    assert Image.open(shown / "gan_lab_histories.png").width == 3 * narrow
-    records = json.loads((shown / "gan_lab.json").read_text())
-    assert [records[place]["name"] for place in ("converged", "hard", "failed")] == ["good", "long", "bad"]
-    assert records["attempts"] == [] and records["criterion"] == drawings.CRITERION  # publishing is no run
+def with_page(good):
+    Page.good = good
+    q2_page.open_page = lambda *words: Page()
 
 
-def test_publish_names_what_is_missing_or_damaged(tmp_path):
-    one_line(run("--publish", "nothing", "--results-dir", tmp_path), "no finished run")
-    folder = record(tmp_path, "broken")
-    (folder / "epoch000150.png").unlink()
-    one_line(run("--publish", "broken", "--results-dir", tmp_path), "epoch000150.png")
-    for picture in ("epoch000150.png", "epoch000150_plot.png"):
-        (folder / picture).write_bytes(b"")
-    one_line(run("--publish", "broken", "--results-dir", tmp_path), "cannot be shown")
-    (folder / "run.json").write_text('{"outcome": "converged"}')
-    one_line(run("--publish", "broken", "--results-dir", tmp_path), "cannot be shown")
-    (folder / "run.json").write_text("{")
-    one_line(run("--publish", "broken", "--results-dir", tmp_path), "run.json")
-    assert not (tmp_path / "q2").exists()
+def run(*words, good=True):
+    return run_script(SCRIPT, *words, prepare=(with_page, good))
+
+
+def test_a_run_is_a_folder_that_is_counted_once_and_shown_in_the_place_of_its_outcome(tmp_path):
+    where, out = ("--results-dir", tmp_path), tmp_path / "runs/q2"
+    words = (*where, "--epochs", 1500, "--lower-rates", 1000, "--stages", 250, "--d-neurons", 5)
+    for good, name in ((True, "smile"), (False, "bad")):
+        done = run(*words, "--name", name, good=good)
+        assert done.returncode == 0, done.stderr
+        folder = tmp_path / "runs" / f"q2_{name}"
+        assert {"run.json", "stages.png", "histories.png", "epoch001500.png"} <= {p.name for p in folder.iterdir()}
+    assert run(*words, "--name", "smile").stdout.startswith(f"{tmp_path}/runs/q2_smile: this run has ended")
+    one_line(run(*words, "--name", "smile", "--seed", 3), "seed 0, not 3", "--name")
+    one_line(run(*words, "--name", "smile", "--d-neurons", 6), "d-neurons 5, not 6", "--name")
+    records = json.loads((out / "gan_lab.json").read_text())
+    assert [(a["name"], a["outcome"]) for a in records["attempts"]] == [("smile", "converged"), ("bad", "not converged")]
+    assert records["attempts"][0]["settings"]["d_learning_rate"] == 0.1  # as it began
+    last = done.stdout.splitlines()[-1].split("--publish ")[1]
+    for name in (last, "smile"):
+        assert run(*where, "--publish", name).returncode == 0
+    names = {"gan_lab", "gan_lab_failed", "gan_lab_graphs", "gan_lab_stages", "gan_lab_histories"}
+    assert {p.name for p in out.iterdir()} == {f"{name}.png" for name in names} | {"gan_lab.json"}
+    records = json.loads((out / "gan_lab.json").read_text())
+    assert len(records["attempts"]) == 2 and (records["converged"]["name"], records["failed"]["name"]) == ("smile", "bad")
 
 
 @pytest.mark.parametrize("words, named", [
-    (["--draw", "cat"], "cat"), (["--epochs", "0"], "--epochs"), (["--epochs", "1000000000000"], "--epochs"),
-    (["--stages", "0"], "--stages"), (["--d-neurons", "101"], "100"),
-    (["--g-layers", "6"], "5"), (["--d-steps", "0"], "10"), (["--g-learning-rate", "0.02"], "0.03"),
-    (["--g-learning-rate", "x"], "--g-learning-rate"), (["--chromium", ""], "empty"),
-    (["--name", "../x"], "../x"), (["--publish", ""], "--publish"),
-    (["--ep", "9"], "--ep")])
-def test_bad_arguments_are_one_line(words, named):
-    one_line(run(*words), named)
+    (["--draw", "cat"], "cat"), (["--epochs", "0"], "--epochs"), (["--stages", "0"], "--stages"),
+    (["--d-neurons", "101"], "100"), (["--g-learning-rate", "0.02"], "0.03"), (["--chromium", ""], "empty"),
+    (["--name", "../x"], "../x"), (["--ep", "9"], "--ep"), (["--publish", "nothing"], "no finished run")])
+def test_bad_arguments_are_one_line(words, named, tmp_path):
+    one_line(run_script(SCRIPT, *words, "--results-dir", tmp_path), named)
 
 
 def test_no_browser_is_one_line_and_leaves_nothing(tmp_path):
     """Without playwright the script says so; with it, that this browser does not start."""
-    one_line(run("--url", "http://127.0.0.1:9/", "--chromium", tmp_path / "none", "--results-dir", tmp_path / "new"),
+    one_line(run_script(SCRIPT, "--chromium", tmp_path / "none", "--results-dir", tmp_path / "new"),
              "playwright" if importlib.util.find_spec("playwright") is None else "does not answer")
-    assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.skipif(not (importlib.util.find_spec("playwright") and shutil.which("chromium")), reason="no browser")
-def test_an_unreachable_page_is_one_line(tmp_path):
-    one_line(run("--url", "http://127.0.0.1:9/", "--results-dir", tmp_path), "http://127.0.0.1:9/ does not answer")
-
-
-def test_a_run_is_never_overwritten(tmp_path):
-    folder = record(tmp_path, "smile")
-    before = (folder / "run.json").read_bytes()
-    one_line(run("--results-dir", tmp_path), "exists")
-    assert (folder / "run.json").read_bytes() == before
+    assert not list(tmp_path.iterdir()) and q2_gan_lab.RATES == tuple(sorted(q2_gan_lab.RATES))

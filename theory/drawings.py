@@ -45,6 +45,7 @@ DRAWINGS = {  # name -> pieces, each drawn in one stroke
     "moons": [_arc((0.38, 0.48), 0.24, 0, 180), _arc((0.62, 0.55), 0.24, 180, 360)],  # two arcs, interleaved
 }
 PRESETS = ("line", "gaussians", "ring", "disjoint")
+TITLES = {"smile": "arc", "moons": "two half moons"}  # the others are called as they are
 
 
 def strokes(name, points=400):

@@ -5,8 +5,9 @@ KL = infinity both ways, JS = log 2, W = |theta|; all three are 0 at theta = 0. 
   transport()  W of samples by optimal assignment against |theta|;
   blurred()    KL, JS and their gradients in theta on a grid, both segments blurred by N(0, sigma^2), sigma -> 0;
   networks()   a discriminator and a critic with gradient penalty trained on P and Q: the gradient at points of Q.
-Writes results/q1/distances.png and .json; some 15 seconds on one CPU core.
+Writes distances.png and distances.json; two minutes of one core.
 """
+
 import sys
 from pathlib import Path
 
@@ -17,10 +18,10 @@ from scipy.special import log_ndtr
 from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the repository, wherever the script is started
-from theory import drawings, plots
-from theory.command import Parser, add_folders, as_json, check_writable, number, run_main, seed, write
+from theory import command, drawings, plots
 
-REPEATS = 3  # samples drawn, and networks trained, per theta
+DRAWS = 100  # pairs of samples per theta
+REPEATS = 5  # discriminators and critics trained per theta
 THETAS = (0.0, 0.1, 0.25, 0.5, 0.75, 1.0)
 SIGMAS = (0.2, 0.1, 0.05, 0.02, 0.01)
 PENALTY = 10.0  # lambda of Gulrajani et al. 2017, Algorithm 1
@@ -38,8 +39,8 @@ def transport(n, rng):
     """W by assignment for every theta: mean and standard deviation over independent samples of size n."""
     rows = []
     for theta in tqdm(THETAS, desc="transport"):
-        values = [wasserstein(theta, n, rng) for _ in range(REPEATS)]
-        rows.append({"theta": theta, "n": n, "repeats": REPEATS, "closed_form": theta,
+        values = [wasserstein(theta, n, rng) for _ in range(DRAWS)]
+        rows.append({"theta": theta, "n": n, "repeats": DRAWS, "closed_form": theta,
                      "mean": float(np.mean(values)), "std": float(np.std(values, ddof=1))})
     return rows
 
@@ -51,7 +52,7 @@ def blurred(theta, sigma):
     g(y) = Phi(y/sigma) - Phi((y-1)/sigma) is the blurred uniform. All in logarithms: the densities underflow.
     dJS/dtheta = 1/2 integral (dq/dtheta) log(q/m), since the terms with d(log .)/dtheta integrate to zero.
     """
-    x = np.linspace(-8 * sigma, theta + 8 * sigma, 801)[:, None]
+    x = np.linspace(-8 * sigma, theta + 8 * sigma, 401)[:, None]
     y = np.linspace(-8 * sigma, 1 + 8 * sigma, 201)[None, :]
     area = (x[1, 0] - x[0, 0]) * (y[0, 1] - y[0, 0])
     # log(Phi(a) - Phi(b)) with a > b, mirrored to the side where it keeps its digits
@@ -94,7 +95,8 @@ def networks(thetas, steps, seed, batch=64):
     Loss of a discriminator with logit d: -E_P log D - E_Q log(1 - D), D = sigmoid(d). Loss of a critic f:
     E_Q f - E_P f + lambda E (|grad f| - 1)^2 between pairs. What a point of Q is told (the direction in which its
     generator loss falls): -grad log(1 - D) = D grad d under the minimax loss, -grad(-log D) = (1 - D) grad d under
-    the non-saturating one, grad f under the critic.
+    the non-saturating one, grad f under the critic. Every number of a record is a median over the networks; D and the
+    lengths are medians over 21 points of Q first.
     """
     generator = torch.Generator().manual_seed(seed)
     k = len(thetas) * REPEATS
@@ -137,18 +139,19 @@ def networks(thetas, steps, seed, batch=64):
             final = signals()
             lengths.append({name: value.norm(dim=3).median(dim=2).values for name, value in final.items()})
     with torch.no_grad():
-        fake = torch.sigmoid(discriminator(points)).view(len(thetas), -1).mean(1)
+        fake = torch.sigmoid(discriminator(points)).median(dim=1).values.view(len(thetas), REPEATS)
         estimate = (critic(at_p) - critic(points)).mean(1).view(len(thetas), REPEATS)
     records = []
     for i, theta in enumerate(thetas):
-        record = {"theta": theta, "repeats": REPEATS, "steps": steps, "mean_D_on_Q": float(fake[i]),
-                  "watched_steps": watched, "critic_estimate": estimate[i].tolist(),
+        record = {"theta": theta, "repeats": REPEATS, "steps": steps, "watched_steps": watched,
+                  "D_on_Q": float(fake[i].median()), "critic_estimate": float(estimate[i].median()),
                   # slope s of the best linear critic: max of s theta - lambda (s - 1)^2
                   "critic_length_expected": 1 + theta / (2 * PENALTY)}
         for name, field in final.items():
             per_run = torch.stack([at_step[name][i] for at_step in lengths])  # (watched, REPEATS)
-            record[name] = {"median_length": float(per_run[-1].median()), "lengths": per_run[-1].tolist(),
-                            "towards_P": float(-F.normalize(field[i], dim=2, eps=1e-30)[..., 0].mean()),
+            towards = -F.normalize(field[i], dim=2, eps=1e-30)[..., 0].median(dim=1).values  # cosine to (-1, 0)
+            record[name] = {"length": float(per_run[-1].median()), "lengths": per_run[-1].tolist(),
+                            "towards_P": float(towards.median()),
                             "history": per_run.median(dim=1).values.tolist()}
         records.append(record)
     return records, {name: field[:, 0].numpy() for name, field in final.items()}
@@ -171,29 +174,31 @@ def blurred_table():
 
 
 def main():
-    parser = Parser(description=__doc__, epilog="""examples:
+    parser = command.Parser(description=__doc__, epilog="""examples:
   python theory/q1_distances.py
-  python theory/q1_distances.py --steps 200 --samples 100 --results-dir trial/""")
-    parser.add_argument("--seed", type=seed, default=0, help="seeds samples and networks (default %(default)s)")
-    parser.add_argument("--steps", type=number(int, 1, 100_000), default=1000,
-                        help="training steps of the networks (default %(default)s)")
-    parser.add_argument("--samples", type=number(int, 1, 5000), default=1000,
-                        help="points of each segment in the assignment (default %(default)s)")
-    add_folders(parser, "results")
+  python theory/q1_distances.py --steps 200 --samples 100""")
+    add = parser.add_argument
+    add("--seed", type=command.seed, default=0, help="of samples and networks (default %(default)s)")
+    add("--steps", type=command.number(int, 1, 100_000), default=1000,
+        help="training steps of the networks (default %(default)s)")
+    add("--samples", type=command.number(int, 1, 5000), default=1000,
+        help="points of each segment in the assignment (default %(default)s)")
+    add("--out", type=command.path, default=command.ROOT / "results/runs/q1", metavar="FOLDER",
+        help="for the picture and the numbers (default: results/runs/q1)")
     args = parser.parse_args()
-    folder = args.results_dir / "q1"
-    check_writable(folder)
+    args.out.mkdir(parents=True, exist_ok=True)  # before the work: an error here costs nothing
     torch.set_num_threads(1)  # networks this small only wait for one another
     rows = transport(args.samples, np.random.default_rng(args.seed))
     grid, curves = blurred_table()
     records, fields = networks(THETAS[1:], args.steps, args.seed)  # at theta = 0 there is nothing to tell apart
-    result = {"seed": args.seed, "log2": float(np.log(2)), "transport": rows, "blurred": grid, "networks": records}
-    write(folder / "distances.png", plots.distances(result | {"curves": curves}, fields, SIGMAS, SHOWN))
-    write(folder / "distances.json", as_json(result))
+    result = {"seed": args.seed, "transport": rows, "blurred": grid, "networks": records}
+    picture = plots.distances(result | {"curves": curves}, fields, SIGMAS, SHOWN)
+    command.write(args.out / "distances.png", picture, sync=False)
+    command.write(args.out / "distances.json", command.as_json(result))
     print(f"theta = 1: W {rows[-1]['mean']:.4f}, JS {grid[-1]['js']:.6f} (blurred), gradient at Q by the discriminator "
-          f"{records[-1]['minimax']['median_length']:.1e}, by the critic {records[-1]['critic']['median_length']:.3f}")
-    print(f"saved {folder / 'distances.png'} and .json")
+          f"{records[-1]['minimax']['length']:.1e}, by the critic {records[-1]['critic']['length']:.3f}")
+    print(f"saved {command.shown(args.out / 'distances.png')} and .json")
 
 
 if __name__ == "__main__":
-    run_main(main)
+    command.run_main(main)
