@@ -92,7 +92,7 @@ def run_main(main):
     except (UserError, OSError) as error:
         message = f"error: {error}"
     except (MemoryError, RuntimeError) as error:
-        if not re.search("out of memory|allocate memory", f"{error or 'out of memory'}"):
+        if isinstance(error, RuntimeError) and not re.search("out of memory|allocate memory", str(error)):
             raise
         message = "error: out of memory"
     except KeyboardInterrupt as error:

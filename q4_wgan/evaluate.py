@@ -1,9 +1,9 @@
-"""Scores of a generator: 10,000 generated against the 10,000 test images, five sampling seeds. Four minutes a generator.
+"""Scores of a generator: 10,000 generated against the 10,000 test images, five sampling seeds; four minutes each.
 
 Relative Frechet distance in the classifier's features and in the pixels (1: as good as 10,000 training images),
-precision and recall, class frequencies, how far generated images are from their nearest training image. With --run they
-are written into the run folder and printed beside those of the pair that ships; without it, that pair is scored. This is
-not the Inception FID.
+precision and recall, class frequencies, how far generated images are from their nearest training image. With --run
+they are written into the run folder and printed beside those of the pair that ships; without it, that pair is scored.
+This is not the Inception FID.
 """
 
 import sys
@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the repository, wherever the script is started
 from q4_wgan import classifier, files, images, metrics, sampling
-from q4_wgan.command import (ROOT, Parser, add_folders, as_json, number, path, read_json, run_main, seed, shown, write)
+from q4_wgan.command import ROOT, Parser, add_folders, as_json, number, path, read_json, run_main, seed, shown, write
 from q4_wgan.plots import NAMES
 from q4_wgan.run import World
 
@@ -120,10 +120,11 @@ def main():
     scores = {"real": real_scores(world, training, torch.cat((world.data.train_labels, world.data.validation_labels))),
               "failure": {"relative_distance_above": metrics.FAILED_ABOVE,
                           "class_frequency_below": metrics.SMALLEST_FREQUENCY}}
+    seeds = range(args.seed, args.seed + args.repeats)
     for name, (generator, content) in loaded.items():
         scores[name] = {"training": {key: content[key] for key in TRAINING if content.get(key) is not None},
                         "validation_relative_distance": content.get("relative_distance"),
-                        **generated_scores(generator, range(args.seed, args.seed + args.repeats), world, training, name)}
+                        **generated_scores(generator, seeds, world, training, name)}
     out = (args.out or args.run or args.results_dir / "runs/q4") / "scores.json"
     write(out, as_json(scores))
     shipped = read_json(ROOT / "results/q4/scores.json") if args.run and dataset == "fashion" else {}

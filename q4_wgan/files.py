@@ -45,7 +45,8 @@ def pick_precision(wanted, device):
     # With CUDA float32, which was quicker on an H200: results/q4/benchmark_h200.json.
     checks = (getattr(torch.cpu, name, bool) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
     # Without the instructions bfloat16 is thirty times slower; some processors have them and are slower all the same.
-    return "bfloat16" if device.type == "cpu" and any(check() for check in checks) and bfloat16_is_quick() else "float32"
+    quick = device.type == "cpu" and any(check() for check in checks) and bfloat16_is_quick()
+    return "bfloat16" if quick else "float32"
 
 
 @functools.cache
@@ -92,8 +93,8 @@ def open_run(folder, options, args):
     asked = {**options, "device": args.device, "precision": args.precision}
     for key, value in asked.items():
         if value not in ("auto", there.get(key)):
-            raise UserError(f"{shown(folder)}: the run there has {key.replace('_', '-')} {there.get(key)}, not {value}; "
-                            "give another --name")
+            raise UserError(f"{shown(folder)}: the run there has {key.replace('_', '-')} {there.get(key)}, not "
+                            f"{value}; give another --name")
     torch.set_num_threads(there.get("threads", 1))  # sums depend on how they are split
     return there
 

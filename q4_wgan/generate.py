@@ -84,20 +84,20 @@ def arguments():
     which.add_argument("--run", type=path, metavar="FOLDER", help="a run folder of train.py")
     add("--seeds", type=seed_list, default=list(range(16)), help="such as 7, 0-15 or 1,5,20-23 (default: 0-15)")
     what = parser.add_mutually_exclusive_group()
-    what.add_argument("--label", type=class_numbers, metavar="CLASS", help="only this class, a name or 0-9: goes up from "
-                      "the first seed until the classifier has found as many as there are --seeds; all: of each class")
+    what.add_argument("--label", type=class_numbers, metavar="CLASS", help="only this class, a name or 0-9: goes up "
+                      "from the first seed until the classifier found as many as there are --seeds; all: of each class")
     what.add_argument("--interpolate", type=seed, nargs=2, metavar=("A", "B"),
                       help="a walk from seed A to seed B along a great circle")
     what.add_argument("--separate", action="store_true", help="a PNG for each seed, in a folder")
     add("--scale", type=number(int, 1, 64), help="screen pixels per pixel (default: 4; 1 with --separate)")
-    add("--out", type=path, metavar="PATH", help="a .png, a .gif of --interpolate, or the folder of --separate (default: "
-        "the next free generated_....png in results/runs, or in the run folder)")
+    add("--out", type=path, metavar="PATH", help="a .png, a .gif of --interpolate, or the folder of --separate "
+        "(default: the next free generated_....png in results/runs, or in the run folder)")
     add_folders(parser, data=False)
     args = parser.parse_args()
     endings = ("",) if args.separate else (".png", ".gif") if args.interpolate else (".png",)
     if args.out and args.out.suffix.lower() not in endings and not args.separate:
-        raise UserError(f"--out {args.out}: must end in {' or '.join(endings)} (.gif is for --interpolate, a folder for "
-                        "--separate)")
+        raise UserError(f"--out {args.out}: must end in {' or '.join(endings)} (.gif is for --interpolate, a folder "
+                        "for --separate)")
     args.scale = args.scale or (1 if args.separate else 4)
     shown = STEPS if args.interpolate else len(args.seeds) * len(args.label or [0])
     if not args.separate and (30 * args.scale)**2 * shown > MAX_PIXELS:
@@ -129,7 +129,8 @@ def main():
 
     if args.separate:
         for one, picture in zip(args.seeds, tqdm(pixels, unit="picture", disable=len(pixels) < 1000)):
-            write(out / f"seed{one:04d}.png", sampling.as_png(sampling.grid(picture[None], scale=args.scale)), sync=False)
+            picture = sampling.grid(picture[None], scale=args.scale)
+            write(out / f"seed{one:04d}.png", sampling.as_png(picture), sync=False)
         print(f"saved {len(pixels)} pictures in {shown(out)}")
         return
     if moving:

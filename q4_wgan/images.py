@@ -4,6 +4,7 @@ torchvision reads them from --data-dir, and downloads the two known sets where t
 four idx files, plain or .gz, in NAME/raw with MNIST's names. The same bytes stand in q3_vae_m1/ and q4_wgan/.
 """
 
+import socket
 from pathlib import Path
 from typing import NamedTuple
 
@@ -53,15 +54,20 @@ def load(dataset, data_dir):
     from torchvision import datasets  # slow to import, and much needs no images
 
     folder = Path(data_dir) / FOLDERS.get(dataset, dataset) / "raw"
-    own = type(dataset, (datasets.MNIST,), {"mirrors": [""], "resources": [(f"{file}.gz", None) for file in FILES]})
+    missing = [file for file in FILES if not (folder / file).exists()]
+    own = type(dataset, (datasets.MNIST,), {"mirrors": [""], "resources": [(f"{file}.gz", None) for file in missing]})
     kind = getattr(datasets, FOLDERS[dataset]) if dataset in FOLDERS else own  # it has the folder of its class's name
-    if not all((folder / file).exists() for file in FILES):
+    if missing:
+        socket.setdefaulttimeout(60)  # urllib would wait for ever
         try:
+            for file in missing if kind is own else ():  # before torchvision makes a folder
+                (folder / f"{file}.gz").stat()
             kind(data_dir, download=True)  # or unpacks
         except Exception as error:  # no network, a damaged archive, a read-only folder: torchvision raises many kinds
-            reason = error if dataset in FOLDERS else "some are missing or damaged"
+            for file in missing:  # torchvision leaves an empty file of a damaged archive
+                (folder / file).unlink(missing_ok=True)
             raise UserError(f"no images of {title(dataset)} in {folder}, which must have {', '.join(FILES)}, plain or "
-                            f".gz ({reason})") from None
+                            f".gz ({error})") from None
     train, train_labels, test, test_labels = (read(folder / file) for file in FILES)
     for pixels, labels in ((train, train_labels), (test, test_labels)):
         if len(pixels) != len(labels):
@@ -85,7 +91,8 @@ def read(path):
     except (AssertionError, ValueError, RuntimeError, TypeError, IndexError):
         raise UserError(f"{path}: not an idx file of {'images' if wanted else 'labels'} in bytes") from None
     if content.shape[1:] != wanted or not len(content):
-        raise UserError(f"{path}: {len(content)} images of {'x'.join(map(str, content.shape[1:]))} pixels; 28x28 are wanted")
+        raise UserError(f"{path}: {len(content)} images of {'x'.join(map(str, content.shape[1:]))} pixels; 28x28 "
+                        "are wanted")
     if not wanted and content.max() > 9:
         raise UserError(f"{path}: a label {content.max()}; classes are 0 to 9")
     return content

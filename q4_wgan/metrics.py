@@ -99,7 +99,7 @@ def precision_recall(real, fake, k=3, chunk=1000):
     Precision: the part of the fakes within the k-th-neighbour ball of some real image; recall: the reverse.
     """
     def radii(x):  # k + 1: every point is its own nearest neighbour
-        return torch.cat([torch.cdist(part, x).kthvalue(k + 1, dim=1).values for part in x.split(chunk)])
+        return torch.cat([torch.cdist(part, x).kthvalue(min(k + 1, len(x)), dim=1).values for part in x.split(chunk)])
 
     def inside(points, centres, radius):
         found = torch.cat([(torch.cdist(part, centres) <= radius).any(1) for part in points.split(chunk)])

@@ -1,4 +1,4 @@
-"""How a run is drawn: its losses and its distance as it goes. PNG bytes, which do not depend on a user's matplotlibrc."""
+"""How a run is drawn: its losses and its distance as it goes. PNG bytes that do not depend on a user's matplotlibrc."""
 
 import contextlib
 import io
@@ -52,8 +52,9 @@ def smoothed(axes, x, y, colour, label):
     width = min(max(1, int(np.sum(x <= SMOOTH))), max(1, len(x) // 5))
     mean = np.convolve(y, np.ones(width) / width, "valid")
     axes.plot(x, y, color=colour, alpha=0.25, linewidth=0.6)
-    axes.plot(x[width - 1:], mean, color=colour, linewidth=1.6, label=label)
-    rest = y[width:] if len(y) > 2 * width else y  # not the first peaks
+    first = width if len(mean) > 2 * width else 0  # the first peaks are out of the mean, and need not be seen
+    axes.plot(x[width - 1 + first:], mean[first:], color=colour, linewidth=1.6, label=label)
+    rest = y[first:]
     return np.nanquantile(rest, 0.002), np.nanquantile(rest, 0.998)
 
 
@@ -62,8 +63,9 @@ def draw_losses(panels, rows, objective):
     dcgan = objective == "dcgan"
     who = "discriminator" if dcgan else "critic"
     formula = "−E[log D(G(z))]" if dcgan else "−E[D(G(z))]"
-    for axes, name, title in ((panels[0], "generator_loss", f"{NAMES[objective]}: generator loss  {formula}"),
-                              (panels[1], "critic_loss", f"{NAMES[objective]}: {'' if dcgan else 'negative '}{who} loss")):
+    titles = (f"{NAMES[objective]}: generator loss  {formula}",
+              f"{NAMES[objective]}: {'' if dcgan else 'negative '}{who} loss")
+    for axes, name, title in zip(panels, ("generator_loss", "critic_loss"), titles):
         sign = -1 if title.endswith("negative critic loss") else 1
         x, y = column(rows, name)
         axes.set(title=title, xlabel="generator iteration", ylabel="loss (nats)" if dcgan else "critic's units")
@@ -97,5 +99,5 @@ def losses(rows, objective):
         figure, panels = plt.subplots(1, 3, figsize=(14, 4))
         draw_losses(panels, rows, objective)
         draw_distance(panels[2], rows, objective)
-        panels[2].set_title("Distance to the validation images (1: real images)")
+        panels[2].set_title("Distance to the validation images")
         return as_png(figure)

@@ -1,4 +1,4 @@
-"""One training from its options to its outcome, alone or as one of many: train.py and the experiments both call `run`."""
+"""One training from its options to its outcome, alone or as one of many: train.py and the experiments call `run`."""
 
 import csv
 import functools
@@ -92,22 +92,27 @@ def run(options, world, folder=None, moments=(), stop=(), kind=Training, keep=Fa
             continue
         if keep and (at == n or at in GRIDS):
             grids[at] = sampling.draw_seeds(training.ema_generator(), GRID_SEEDS)
-        due = at == n or bool(stop) or time.monotonic() - saved > SAVE_EVERY
-        if keep and (measured or stop or due and not seen):
+        due = at == n or time.monotonic() - saved > SAVE_EVERY
+        if keep and at < n and (measured or due and not seen):
             show(folder, training, rows)
             seen = True
         if due:
-            write(path, files.as_torch({"options": options, "training": training.state(), "rows": rows, "grids": grids}))
+            save(path, options, training, rows, grids)
             saved = time.monotonic()
     progress.close()
-    if finite and training.iteration < n:
+    if finite and training.iteration < n:  # stopped
+        if folder:
+            save(path, options, training, rows, grids)
+        if keep:
+            show(folder, training, rows)
         return None
 
     curve = [row for row in rows if "relative_distance" in row]
     last = curve[-1] if finite else dict.fromkeys(metrics.MEASURED)
     outcome, reason = metrics.verdict(finite, last)
-    result = {"outcome": outcome, "reason": reason, "reached": training.iteration, "seconds": round(training.seconds, 1),
-              "core_seconds": round(training.core_seconds, 1), **{key: last[key] for key in metrics.MEASURED},
+    result = {"outcome": outcome, "reason": reason, "reached": training.iteration,
+              "seconds": round(training.seconds, 1), "core_seconds": round(training.core_seconds, 1),
+              **{key: last[key] for key in metrics.MEASURED},
               "real_distance": world.validation.real_distance if finite else None}
     if keep:
         show(folder, training, rows, result)
@@ -116,9 +121,14 @@ def run(options, world, folder=None, moments=(), stop=(), kind=Training, keep=Fa
         write(folder / "outcome.json", as_json(result))
         path.unlink(missing_ok=True)
     result["curve"] = [{key: row[key] for key in ("iteration", "core_seconds", *metrics.DISTANCES)} for row in curve]
+    result["precision"] = options["precision"]
     if test and finite:
         result["test"] = metrics.scores(world, training.ema_generator(), options["seed"])
     return result
+
+
+def save(path, options, training, rows, grids):
+    write(path, files.as_torch({"options": options, "training": training.state(), "rows": rows, "grids": grids}))
 
 
 def going_on(before, options, world, folder):
@@ -132,8 +142,9 @@ def going_on(before, options, world, folder):
 
 
 def measure(training, world):
-    """Metrics of the EMA of the generator against the validation images, as many as these; the critic's loss on them."""
-    pixels = sampling.sample(training.ema_generator(), len(world.data.validation), training.options["seed"], world.device)
+    """Metrics of the EMA of the generator against the validation images, as many as they; the critic's loss there."""
+    n = len(world.data.validation)
+    pixels = sampling.sample(training.ema_generator(), n, training.options["seed"], world.device)
     found = world.validation(pixels)
     return {**training.validation_losses(), **found, "smallest_class_frequency": min(found["class_frequencies"]),
             "core_seconds": round(training.core_seconds, 1)}

@@ -1,8 +1,8 @@
 """Trains a generator on images without labels: --model dcgan, wgan (gradient penalty) or wgan-clip (weight clipping).
 
-One loop for all objectives, so that the comparison is fair: the same generator, batch, seeds, schedule and EMA. A run is
-a folder, results/runs/NAME: samples.png and losses.png are renewed as it trains, and generate.py draws from it at any
-time. Ctrl-C or a kill loses nothing older than a minute: the same command goes on. At its end it says whether it
+One loop for all objectives, so that the comparison is fair: the same generator, batch, seeds, schedule and EMA. A run
+is a folder, results/runs/NAME: samples.png and losses.png are renewed as it trains, and generate.py draws from it at
+any time. Ctrl-C or a kill loses nothing older than a minute: the same command goes on. At its end it says whether it
 converged, by a rule fixed before the first training.
 """
 
@@ -14,12 +14,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the repository, wherever the script is started
 from q4_wgan import files, images
-from q4_wgan.command import (Parser, UserError, add_folders, name, number, positive, read_json, run_main, seed, shown)
+from q4_wgan.command import Parser, UserError, add_folders, name, number, positive, read_json, run_main, seed, shown
 from q4_wgan.run import World, run
 from q4_wgan.training import BATCH, MODELS, PAPER, SHORT
 
 EXAMPLES = """examples:
-  python q4_wgan/train.py --model wgan                 WGAN-GP, hours on 2 CPU cores; the same command goes on after a kill
+  python q4_wgan/train.py --model wgan                 WGAN-GP, hours on 2 CPU cores; killed, the same goes on
   python q4_wgan/train.py --model dcgan                DCGAN, an hour and more
   python q4_wgan/train.py --model wgan --dim 32 --iterations 2000    minutes, to see how it goes
   python q4_wgan/train.py --model wgan --quick         a test of the installation: trains a little, keeps nothing
@@ -36,11 +36,11 @@ def arguments():
     add("--dim", type=number(int, 1, 1024), help="width D of the networks (default: 64; --paper 128)")
     add("--iterations", type=positive, help="of the generator (default: 22000; --paper 200000)")
     add("--batch", type=number(int, 2, 10_000), default=BATCH, help=f"images per step (default: {BATCH})")
-    add("--arch", choices=("conv", "resnet"), default="conv", help="plain, or residual as in appendix F (default: conv)")
-    add("--lr", type=rate, dest="learning_rate", metavar="RATE", help="of the critic, decayed linearly to 0 (default: "
+    add("--arch", choices=("conv", "resnet"), default="conv", help="plain, or residual of appendix F (default: conv)")
+    add("--learning-rate", type=rate, metavar="RATE", help="of the critic, decayed linearly to 0 (default: "
         "dcgan 2e-3, wgan 8e-4, wgan-clip 8.3e-4; --paper 2e-4, clip 5e-5)")
-    add("--generator-lr", type=rate, dest="generator_learning_rate", metavar="RATE",
-        help="of the generator (default: --lr; without that, wgan 3e-3, wgan-clip 9.1e-3)")
+    add("--generator-learning-rate", type=rate, metavar="RATE",
+        help="of the generator (default: --learning-rate; without that, wgan 3e-3, wgan-clip 9.1e-3)")
     add("--beta1", type=number(float, 0, 0.999), help="of Adam (default: 0.5; wgan 0, --paper 0.5)")
     add("--critic-steps", type=number(int, 1, 100), metavar="N",
         help="of the critic in an iteration (default: dcgan 1, wgan and wgan-clip 5)")
@@ -67,7 +67,7 @@ def options_of(args):
         usual.pop("generator_learning_rate", None)  # one rate given: for both networks
     options = {"objective": objective, **usual, **given}
     if "penalty_images" in options:
-        options["penalty_images"] = min(options["penalty_images"], options["batch"])
+        options["penalty_images"] = min(options.pop("penalty_images"), options["batch"])  # after what it follows from
     return options
 
 
@@ -94,19 +94,21 @@ def signals():
 def train(args, folder, part=None):
     """The exit status of a training in its folder. part: how many images of each kind are used; None: all."""
     ends = f"python q4_wgan/generate.py --run {shown(folder)}"
+    # A new run has its folder once nothing can be wrong with what was given; one that is there is compared at once.
+    options = files.open_run(folder, options_of(args), args) if (folder / "options.json").exists() else options_of(args)
     if (folder / "outcome.json").exists():
-        files.open_run(folder, options_of(args), args)
         ended = read_json(folder / "outcome.json")
         print(f"this training has ended, {ended.get('outcome')}: {ended.get('reason')}\n{ends}")
         return 0
-    world = World.load(args.dataset, args.data_dir, args.results_dir, files.pick_device(args.device))
+    device = files.pick_device(options.get("device", args.device))
+    world = World.load(args.dataset, args.data_dir, args.results_dir, device)
     if part:
         world.data = images.Images(*(tensor[:part] for tensor in world.data))
     if args.batch > len(world.data.validation):
         raise UserError(f"--batch: at most the {len(world.data.validation)} validation images")
-    options = files.open_run(folder, options_of(args), args)
-    print(f"{options['precision']} on {options['device']}; look at {shown(folder / 'samples.png')} and losses.png as it "
-          "trains, the first time within a minute or two", flush=True)
+    options = files.open_run(folder, options_of(args), args)  # with the machine's
+    print(f"{options['precision']} on {options['device']}; look at {shown(folder / 'samples.png')} and losses.png as "
+          "it trains, the first time within a minute or two", flush=True)
     with signals() as stop:
         result = run(options, world, folder, moments(options["iterations"]), stop, keep=True)
     if result is None:
@@ -124,7 +126,7 @@ def main():
     args.iterations, args.dim = 30, min(args.dim or 16, 16)
     with tempfile.TemporaryDirectory() as scratch, contextlib.redirect_stdout(None):
         status = train(args, Path(scratch) / "quick", part=1000)
-    print("trained 30 iterations on 1,000 images: all works, and nothing of it was kept" if not status else "interrupted")
+    print("interrupted" if status else "trained 30 iterations on 1,000 images: all works, and nothing of it was kept")
     return status
 
 

@@ -14,9 +14,9 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the repository, wherever the script is started
-from q4_wgan import files, images
+from q4_wgan import command, files, images
 from q4_wgan.classifier import Classifier, classify
-from q4_wgan.command import Parser, UserError, add_folders, as_json, name, number, read_json, run_main, seed, shown, write
+from q4_wgan.command import Parser, UserError, add_folders, as_json, name, number, read_json, run_main, seed, write
 from q4_wgan.networks import to_float
 
 
@@ -25,7 +25,7 @@ def accuracy(network, pixels, labels):
 
 
 def train(options, data, folder):
-    """The network: Adam, one-cycle learning rate, label smoothing, images shifted and mirrored. Returns (it, seconds)."""
+    """The network: Adam, one-cycle learning rate, label smoothing, images shifted, mirrored. Returns (it, seconds)."""
     device, epochs = torch.device(options["device"]), options["epochs"]
     pixels, labels = data.train.to(device), data.train_labels.to(device)
     torch.manual_seed(options["seed"])
@@ -64,7 +64,8 @@ def train(options, data, folder):
                 progress.update()
             network.eval()
             seconds += time.monotonic() - began
-            progress.set_postfix_str(f"validation accuracy {accuracy(network, data.validation, data.validation_labels):.2%}")
+            found = accuracy(network, data.validation, data.validation_labels)
+            progress.set_postfix_str(f"validation accuracy {found:.2%}")
             state = {key: part.state_dict() for key, part in parts.items()}
             write(checkpoint, files.as_torch({**state, "random": random.get_state(), "torch": torch.get_rng_state(),
                                               "done": done, "seconds": seconds}))
@@ -98,7 +99,8 @@ def main():
     options = files.open_run(folder, {key: getattr(args, key) for key in ("dataset", "epochs", "seed")}, args)
     if (folder / "outcome.json").exists():
         found = read_json(folder / "outcome.json")
-        print(f"this training has ended: test accuracy {found['test_accuracy']:.2%}; {shown(folder / 'classifier.pt')}")
+        where = command.shown(folder / "classifier.pt")
+        print(f"this training has ended: test accuracy {found['test_accuracy']:.2%}; {where}")
         return
     network, seconds = train(options, data, folder)
     scores = {"validation_accuracy": accuracy(network, data.validation, data.validation_labels),

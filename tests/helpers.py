@@ -1,7 +1,8 @@
-"""What the tests of both rooms need: a small data set, its idx files, and scripts run as a user runs them."""
+"""What the tests of all rooms need: a small data set, its idx files, tables of READMEs, scripts run as a user runs them."""
 
 import multiprocessing
 import os
+import re
 import runpy
 import struct
 import sys
@@ -20,8 +21,7 @@ processes = multiprocessing.get_context("forkserver" if "forkserver" in methods 
 if hasattr(processes, "set_forkserver_preload"):
     processes.set_forkserver_preload([
         "torch._dynamo", "torch.optim.swa_utils", "torchvision", "sklearn.svm", "sklearn.neighbors", "scipy.stats",
-        "sklearn.decomposition", "sklearn.manifold", "matplotlib.pyplot", "joblib", "PIL.Image", "tqdm", "filelock",
-        "pytest"])
+        "sklearn.decomposition", "sklearn.manifold", "matplotlib.pyplot", "joblib", "PIL.Image", "tqdm", "pytest"])
 
 
 def die():
@@ -89,17 +89,24 @@ def make_dataset(data_dir, name="toy", train=600, test=100, seed=0):
 
 
 def make_classifier(base):
-    """Train q4's classifier a little on `base`/data, the data set "toy", and ship it to `base`/weights."""
+    """Train q4's classifier a little on `base`/data, the data set "toy", into the run folder that train.py looks in."""
     import torch
 
-    from q4_wgan import classifier, files, images
+    from q4_wgan import classifier, command, files, images
     from q4_wgan.networks import to_float
     data, network = images.load("toy", base / "data"), classifier.Classifier()
     torch.manual_seed(0)
     optimizer = torch.optim.Adam(network.parameters(), 3e-3)
-    for _ in range(10):
+    for _ in range(12):
         optimizer.zero_grad()
-        torch.nn.functional.cross_entropy(network(to_float(data.train)), data.train_labels).backward()
+        torch.nn.functional.cross_entropy(network(to_float(data.train[:100])), data.train_labels[:100]).backward()
         optimizer.step()
-    content = {"model": "classifier", "dataset": "toy", "state": network.state_dict()}
-    files.ship(base / "weights", {classifier.file_name("toy"): files.as_torch(content)})
+    command.write(base / "results/runs/q4_classifier_toy/classifier.pt", files.as_torch({"state": network.state_dict()}))
+
+
+def tables(text):
+    """The tables of a README: for each a list of rows, the first its header, each a list of cells without emphasis."""
+    def cells(line):
+        return [cell.strip().replace("**", "") for cell in line.strip().strip("|").split("|")]
+    blocks = re.findall(r"(?:^\|.*\n?)+", text, re.MULTILINE)
+    return [[cells(line) for line in block.splitlines() if not re.fullmatch(r"[|:\s-]+", line)] for block in blocks]

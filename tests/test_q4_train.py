@@ -1,4 +1,4 @@
-"""q4_wgan's training on a small data set: kill and resume, shipping, failures and the ledger, bad input."""
+"""q4_wgan's training on a small data set: killed and gone on with, looked at, ended, failed, refused."""
 
 import csv
 import json
@@ -9,42 +9,43 @@ import signal
 import numpy as np
 import pytest
 import torch
-from helpers import KILLED, die, make_dataset, one_line, run_script
+from helpers import KILLED, die, make_classifier, make_dataset, one_line, run_script
+from PIL import Image
 
-from q4_wgan import files, ledger, metrics, run_folder
-from q4_wgan.classifier import Classifier
+from q4_wgan import run, training
 from q4_wgan.training import Training
 
 DEVICE = os.environ.get("DEVICE", "cpu")  # DEVICE=cuda python -m pytest tests/test_q4_train.py: the same on a GPU
-OPTIONS = ("--dataset", "toy", "--dim", 2, "--batch", 8, "--iterations", 24, "--seed", 3, "--device", DEVICE,
-           "--precision", "float32")
+LOOK = {"generator.pt", "losses.png", "metrics.csv", "samples.png"}  # what a user looks at, and draws from
 
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory):
-    """A small data set, a classifier of it that was never trained, and a run of 24 iterations to compare with."""
+    """A small data set and a classifier of it."""
     base = tmp_path_factory.mktemp("q4")
     make_dataset(base / "data")
-    torch.manual_seed(0)
-    content = {"model": "classifier", "dataset": "toy", "state": Classifier().state_dict()}
-    files.ship(base / "weights", {"q4_classifier_toy.pt": files.as_torch(content)})
-    done = train(base, "whole")
-    assert done.returncode == 0, done.stderr
+    make_classifier(base)
     return base
 
 
-def often():
-    run_folder.LOG_EVERY, run_folder.CHECKPOINT_EVERY, run_folder.SAMPLE_EVERY = 5, 6, {"wgan": 12}
+def few():
+    training.NORM_IMAGES = 512
 
 
-def lenient():
-    """Two dozen iterations count as a training that converged."""
-    often()
-    metrics.verdict = lambda *_: ("converged", "as the test wants it")
+def often(save=0):
+    """Write and measure within 14 iterations what takes thousands; a checkpoint after every one, or none."""
+    few()
+    run.LOG_EVERY, run.SAVE_EVERY, run.GRIDS = 4, save, (3,)
+    run.plots.losses = lambda *_: b"a picture that takes a second to draw"
+    driver = run.run
+
+    def driven(options, world, folder, moments, *more, **how):
+        return driver(options, world, folder, {6}, *more, **how)
+    run.run = driven
 
 
-def killed_at(iteration, how=die):
-    lenient()
+def ended_at(iteration, how, save=0):
+    often(save)
     step = Training.step
 
     def stepping(self):
@@ -54,155 +55,207 @@ def killed_at(iteration, how=die):
     Training.step = stepping
 
 
-def diverging():
-    """As with a learning rate that is far too high."""
-    often()
-    step = Training.step
-
-    def stepping(self):
-        self.critic.linear.weight.data.mul_(1e30)
-        step(self)
-    Training.step = stepping
-
-
-def killed_in_move(number):
-    """Killed at the given move of shipping; 0: before the journal is there."""
-    lenient()
-    replace, moves = os.replace, []
-
-    def replacing(source, place):
-        if str(source).endswith(".new") or str(place).endswith(files.JOURNAL):
-            moves.append(place)
-            if len(moves) == number + 1:
-                die()
-        replace(source, place)
-    os.replace = replacing
-
-
 def interrupt():
     os.kill(os.getpid(), signal.SIGINT)
 
 
-def train(base, results, *words, model="wgan", weights=None, prepare=(lenient,), options=OPTIONS):
-    return run_script("q4_wgan/train.py", "--model", model, *options, *words, "--data-dir", base / "data",
-                      "--weights-dir", weights or base / "weights", "--results-dir", base / results, prepare=prepare)
+def diverging():
+    often()
+    step = Training.step
+
+    def stepping(self):
+        if self.iteration == 8:
+            self.critic.linear.weight.data.mul_(float("inf"))
+        step(self)
+    Training.step = stepping
 
 
-def same(a, b):
-    """Bit for bit, but for the time it took and the name of the attempt."""
-    if isinstance(a, dict):
-        return a.keys() == b.keys() and all(same(a[k], b[k]) for k in a if k not in ("seconds", "attempt"))
-    if isinstance(a, (list, tuple)):
-        return len(a) == len(b) and all(map(same, a, b))
-    return torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b
+def train(base, name, *words, model="wgan", prepare=(often,)):
+    return run_script("q4_wgan/train.py", "--model", model, "--dataset", "toy", "--dim", 2, "--batch", 8, "--iterations",
+                      14, "--seed", 3, "--device", DEVICE, "--precision", "float32", "--name", name, "--data-dir",
+                      base / "data", "--results-dir", base / "results", *words, prepare=prepare)
 
 
-def folder(base, results):
-    return base / results / "runs/q4_wgan_toy_seed3"
+def whole(base, model):
+    """The folder of a run that nothing interrupted; trained when first asked for."""
+    folder = base / "results/runs" / model
+    if not folder.exists():
+        done = train(base, model, model=model)
+        assert done.returncode == 0, done.stderr
+    return folder
 
 
-def test_what_a_run_leaves(base):
-    content = torch.load(base / "weights/q4_wgan_toy.pt", weights_only=True)
-    assert (content["model"], content["dataset"], content["iterations"]) == ("wgan", "toy", 24)
-    assert content["relative_distance"] > 0 and len(content["class_frequencies"]) == 10 and content["commit"]
-    assert files.read_shipped(base / "weights/q4_wgan_toy.pt", "")
-    rows = list(csv.DictReader((base / "whole/q4/wgan_toy_losses.csv").open()))
-    assert [row["iteration"] for row in rows] == ["5", "10", "12", "15", "20", "24"]
-    assert rows[-1]["validation_critic_loss"] and rows[-1]["distance"] and not rows[0]["distance"]
-    grids = np.load(base / "whole/q4/wgan_toy_grids.npz")
-    assert grids["iterations"].tolist() == [24] and grids["images"].shape == (1, 10, 28, 28)
-    assert not (base / "whole/q4/attempts.jsonl").exists()  # too short for an attempt
+def content(folder):
+    """All that a run left, but for the time that it took."""
+    pieces = torch.load(folder / "generator.pt", weights_only=True)
+    rows = list(csv.DictReader((folder / "metrics.csv").open()))
+    outcome, grids = json.loads((folder / "outcome.json").read_text()), np.load(folder / "grids.npz")
+    for part in (pieces, outcome, *rows):
+        part.pop("seconds", None)
+        part.pop("core_seconds", None)
+    state = {name: value.numpy().tobytes() for name, value in pieces.pop("state").items()}
+    return (state, pieces, rows, outcome, grids["iterations"].tolist(), grids["images"].tobytes(),
+            (folder / "samples.png").read_bytes())
 
 
-@pytest.mark.parametrize("kill", [9, "interrupt"])
-def test_kill_and_resume_gives_the_same_bits(base, kill):
-    results = f"killed{kill}"
-    prepare = (killed_at, 14, interrupt) if kill == "interrupt" else (killed_at, kill)
-    done = train(base, results, prepare=prepare)
-    assert done.returncode == (130 if kill == "interrupt" else KILLED), done.stderr
-    one_line(train(base, results), "--resume")
-    one_line(train(base, results, "--resume", "--lr", 0.5), "--lr")
-    done = train(base, results, "--resume")
-    assert done.returncode == 0 and "kept" in done.stdout, done.stderr
-    for name in ("checkpoint.pt", "generator.pt"):
-        one, other = (torch.load(folder(base, r) / name, weights_only=True) for r in ("whole", results))
-        for content in (one, other):
-            content.get("training", {}).get("options", {}).pop("attempt", None)
-        assert same(one, other), name
+@pytest.mark.parametrize("model, how, save", [
+    ("wgan", die, 0), ("wgan", interrupt, 60), ("dcgan", die, 0), ("wgan-clip", die, 60)])
+def test_the_same_command_goes_on_to_the_same_bits(base, model, how, save):
+    name = f"{model}_{how.__name__}"
+    folder = base / "results/runs" / name
+    done = train(base, name, model=model, prepare=(ended_at, 9, how, save))
+    assert done.returncode == (130 if how is interrupt else KILLED), done.stderr
+    assert LOOK <= set(os.listdir(folder)) and "outcome.json" not in os.listdir(folder)  # measured at iteration 6
+    assert Image.open(folder / "samples.png").size[0] > 600
+    if how is interrupt:
+        assert done.stdout.splitlines()[-1] == f"python q4_wgan/generate.py --run {folder}"
+    drawn = run_script("q4_wgan/generate.py", "--run", folder, "--seeds", 1)
+    assert drawn.returncode == 0 and (folder / "generated_1.png").exists(), drawn.stderr
+    one_line(train(base, name, "--batch", 9, model=model), "batch 8, not 9", "--name")
+    done = train(base, name, model=model)
+    assert done.returncode == 0 and done.stdout.splitlines()[-1].endswith(f"--run {folder}"), done.stderr
+    assert content(folder) == content(whole(base, model))
+    assert not (folder / "checkpoint.pt").exists()
 
 
-@pytest.mark.parametrize("move", [0, 2])
-def test_a_killed_shipping_is_mended_by_resume(base, tmp_path, move):
-    shutil.copytree(base / "weights", tmp_path / "weights", ignore=shutil.ignore_patterns("q4_wgan_toy.pt", "SHA*"))
-    classifier = (base / "weights/q4_classifier_toy.pt").read_bytes()
-    files.ship(tmp_path / "weights", {"q4_classifier_toy.pt": classifier})
-    (tmp_path / "data").symlink_to(base / "data")
-    done = train(tmp_path, "results", prepare=(killed_in_move, move))
-    assert done.returncode == KILLED
-    done = train(tmp_path, "results", "--resume")
-    assert done.returncode == 0 and "shipped" in done.stdout, done.stderr
-    assert files.read_shipped(tmp_path / "weights/q4_wgan_toy.pt", "")
-    assert (tmp_path / "results/q4/wgan_toy_losses.csv").exists()
-    assert (tmp_path / "results/q4/wgan_toy_grids.npz").exists()
+def test_a_run_that_has_ended(base):
+    folder = whole(base, "wgan")
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert set(before) == LOOK | {"options.json", "outcome.json", "grids.npz"}
+    rows = list(csv.DictReader((folder / "metrics.csv").open()))
+    assert [row["iteration"] for row in rows] == ["4", "6", "8", "12", "14"]
+    assert [row["iteration"] for row in rows if row["relative_distance"] and row["validation_wasserstein"]] == ["6", "14"]
+    assert np.load(folder / "grids.npz")["iterations"].tolist() == [3, 14]
+    assert json.loads(before["options.json"])["objective"] == "wgan-gp" and json.loads(before["options.json"])["commit"]
+    done = train(base, "wgan")
+    assert done.returncode == 0 and "has ended" in done.stdout and done.stdout.endswith(f"--run {folder}\n"), done.stderr
+    for option, value in (("--iterations", 15), ("--seed", 4), ("--dim", 3), ("--critic-steps", 2)):
+        one_line(train(base, "wgan", option, value), f"{option[2:]} ", f"not {value}", "--name")
+    one_line(train(base, "wgan", model="dcgan"), "wgan-gp, not dcgan", "--name")
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
-def test_a_failure_ships_nothing(base):
-    before = (base / "weights/q4_wgan_toy.pt").read_bytes()
-    done = train(base, "failed", prepare=(diverging,))
-    assert done.returncode == 1 and "NaN" in done.stdout, done.stderr
-    assert (base / "weights/q4_wgan_toy.pt").read_bytes() == before
-    assert not (base / "failed/q4/wgan_toy_losses.csv").exists()
+def test_a_training_that_diverges_keeps_its_last_good_generator(base):
+    done = train(base, "diverged", prepare=(diverging,))
+    assert done.returncode == 0 and "diverged: a loss is NaN or infinite" in done.stdout, done.stderr
+    folder = base / "results/runs/diverged"
+    outcome = json.loads((folder / "outcome.json").read_text(), parse_constant=pytest.fail)
+    assert outcome["outcome"] == "diverged" and outcome["reached"] == 12
+    state = torch.load(folder / "generator.pt", weights_only=True)
+    assert state["reached"] == 6 and all(value.isfinite().all() for value in state["state"].values())
+    assert "diverged" in train(base, "diverged").stdout
 
 
-def test_the_ledger_counts_attempts_once(tmp_path):
-    """And those of another objective, architecture or data set are others."""
-    wgan = {"model": "wgan", "objective": "wgan-gp", "arch": "conv"}
-    dcgan = {"model": "dcgan", "objective": "dcgan", "arch": "conv"}
-    for attempt, options, outcome in (
-            ("a", wgan, "started"), ("a", wgan, "failed"), ("b", dcgan, "failed"), ("g", wgan, "given up"),
-            ("x", wgan | {"objective": "wgan-clip"}, "failed"), ("y", wgan | {"dataset": "toy"}, "failed"),
-            ("z", wgan | {"arch": "resnet"}, "failed"), ("c", wgan, "converged"), ("d", wgan, "failed")):
-        ledger.record(tmp_path, {"attempt": attempt, **options, "iterations": 2000}, outcome=outcome, reason=outcome)
-    ledger.record(tmp_path, {"attempt": "trial", **wgan, "iterations": 1999}, outcome="failed")
-    attempts = ledger.attempts(tmp_path / "q4/attempts.jsonl")
-    assert [a["attempt"] for a in attempts] == ["a", "b", "g", "x", "y", "z", "c", "d"]
-    assert ledger.counts(attempts, wgan | {"dataset": "fashion"}) == {
-        "attempts": 4, "converged": 1, "failed": 2, "given_up": 1, "interrupted": 0, "failed_before_first_success": 1}
-    assert ledger.counts(attempts, dcgan)["failed_before_first_success"] is None
+def test_identical_images_are_one_line(base, tmp_path):
+    make_dataset(tmp_path / "data", train=60, test=20)
+    images = tmp_path / "data/toy/raw/train-images-idx3-ubyte"
+    images.write_bytes(images.read_bytes()[:16] + bytes(60 * 784))
+    shutil.copytree(base / "results/runs/q4_classifier_toy", tmp_path / "results/runs/q4_classifier_toy")
+    done = train(tmp_path, "black")
+    assert done.returncode == 2 and "alike" in done.stderr.splitlines()[-1] and "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize("name", ["options.json", "checkpoint.pt", "outcome.json"])
-@pytest.mark.parametrize("content", [b"", b"[]", b"\xff\xfe{"])
-def test_damaged_run_folders(base, tmp_path, name, content):
+@pytest.mark.parametrize("data", [b"", b"[]", b"\xff\xfe{"])
+def test_damaged_run_folders(base, tmp_path, name, data):
+    shutil.copytree(base / "results/runs/q4_classifier_toy", tmp_path / "results/runs/q4_classifier_toy")
+    shutil.copytree(whole(base, "wgan"), tmp_path / "results/runs/x")
     (tmp_path / "data").symlink_to(base / "data")
-    shutil.copytree(base / "whole", tmp_path / "whole")
     if name == "checkpoint.pt":
-        (folder(tmp_path, "whole") / "outcome.json").unlink()
-    (folder(tmp_path, "whole") / name).write_bytes(content)
-    one_line(train(tmp_path, "whole", "--resume", weights=base / "weights"), name)
+        (tmp_path / "results/runs/x/outcome.json").unlink()
+    (tmp_path / "results/runs/x" / name).write_bytes(data)
+    one_line(train(tmp_path, "x"), name, "damaged")
+
+
+@pytest.mark.skipif(DEVICE != "cpu", reason="of a run that was elsewhere")
+def test_a_run_that_was_on_another_device(base):
+    done = train(base, "elsewhere", prepare=(ended_at, 3, die))
+    assert done.returncode == KILLED
+    options = base / "results/runs/elsewhere/options.json"
+    options.write_text(options.read_text().replace('"cpu"', '"cuda"'))
+    for device in ("cpu", "auto"):
+        one_line(train(base, "elsewhere", "--device", device), "cuda")
 
 
 @pytest.mark.parametrize("words, message", [
-    (("--model", "dcgan", "--penalty", "gp"), "--penalty"), (("--iterations", 0), "--iterations"),
-    (("--lr", -1), "--lr"), (("--lr", "1e29"), "--lr"), (("--batch", 101), "--batch"),
-    (("--resume",), "no run to go on with"),
-    (("--penalty-images", 9), "at most the 8"), (("--beta1", 1), "below 1"), (("--seed", 2**32), "--seed"),
-    (("--dim", 10_000_000), "--dim"), (("--name", ""), "name"), (("--dataset", "absent"), "absent"),
-    (("--resume", "--quick"), "--quick"), (("--penalty", "clip", "--beta1", 0), "clipping")])
-def test_bad_input_is_one_line_and_leaves_nothing(base, tmp_path, words, message):
-    (tmp_path / "data").symlink_to(base / "data")
-    one_line(train(tmp_path, "results", *words, weights=base / "weights"), message)
-    assert not list((tmp_path / "results").glob("runs/*"))
+    (("--iterations", 0), "--iterations"), (("--learning-rate", -1), "--learning-rate"), (("--learning-rate", "1e29"), "--learning-rate"), (("--learning-rate", "nan"), "--learning-rate"),
+    (("--batch", 101), "at most the 100"), (("--model", "dcgan", "--penalty-images", 9), "--penalty-images"),
+    (("--model", "wgan-clip", "--beta1", 0.5), "--beta1"), (("--beta1", 1), "--beta1"), (("--seed", 2**32), "--seed"),
+    (("--dim", 10_000_000), "--dim"), (("--name", ""), "name"), (("--name", "a/b"), "a/b"), (("--dataset", "absent"), "absent"),
+    (("--data-dir", ""), "--data-dir"), (("--data-dir", "/nowhere"), "/nowhere"), (("--results-dir", "/proc"), "/proc"),
+    (("--iter", 3), "--iter"), (("--device", "tpu"), "tpu"), (("--critic-steps", 0), "--critic-steps")])
+def test_bad_input_is_one_line_and_leaves_nothing(base, words, message):
+    one_line(train(base, "bad", *words), message)
+    assert not (base / "results/runs/bad").exists()
 
 
 def test_quick_keeps_nothing(base, tmp_path):
+    shutil.copytree(base / "results/runs/q4_classifier_toy", tmp_path / "results/runs/q4_classifier_toy")
     (tmp_path / "data").symlink_to(base / "data")
-    done = train(tmp_path, "results", "--quick", weights=base / "weights", options=OPTIONS[:6], prepare=None)
-    assert done.returncode == 0 and "nothing of this was kept" in done.stdout, done.stderr
-    assert not (tmp_path / "results").exists()
+    done = train(tmp_path, "quick", "--quick", model="dcgan")
+    assert done.returncode == 0 and "nothing of it was kept" in done.stdout and "tmp" not in done.stdout, done.stderr
+    assert os.listdir(tmp_path / "results/runs") == ["q4_classifier_toy"]
 
 
-def test_options_are_recorded_whole(base):
-    options = json.loads((folder(base, "whole") / "options.json").read_text())
-    found = [options.get(key) for key in ("learning_rate", "generator_learning_rate", "beta1", "penalty_images")]
-    assert found == ([2e-4, None, None, None] if DEVICE == "cuda" else [8e-4, 3e-3, 0.0, 8]) and options["commit"]
+def test_short_and_paper_settings(base):
+    """What was given, else the table's; a run that is killed at once has them in its folder."""
+    for name, words, wanted in (
+            ("short", ("--model", "wgan"), [8e-4, 3e-3, 0.0, 8, 5]),
+            ("paper", ("--model", "wgan", "--paper"), [2e-4, None, 0.5, 8, 5]),
+            ("lr", ("--model", "wgan", "--learning-rate", 0.01), [0.01, None, 0.0, 8, 5]),
+            ("two", ("--model", "wgan", "--learning-rate", 0.01, "--generator-learning-rate", 0.02, "--critic-steps", 2), [0.01, 0.02, 0.0, 8, 2]),
+            ("clip", ("--model", "wgan-clip", "--paper"), [5e-5, None, None, None, 5])):
+        assert train(base, name, *words, prepare=(ended_at, 1, die)).returncode == KILLED
+        options = json.loads((base / "results/runs" / name / "options.json").read_text())
+        keys = ("learning_rate", "generator_learning_rate", "beta1", "penalty_images", "critic_steps")
+        assert [options.get(key) for key in keys] == wanted, name
+
+
+def test_ones_own_images_through_the_whole_chain(tmp_path):
+    """Each command ends with the next one; nothing is written but results/runs."""
+    make_dataset(tmp_path / "data", name="mine")
+    folders = ("--data-dir", tmp_path / "data", "--results-dir", tmp_path / "results")
+    runs, known = tmp_path / "results/runs", ("--dataset", "mine", *folders, "--device", DEVICE)
+    one_line(run_script("q4_wgan/train.py", "--model", "wgan", *known), "train_classifier.py --dataset mine")
+    done = run_script("q4_wgan/train_classifier.py", *known, "--epochs", 3)
+    assert done.returncode == 0 and done.stdout.endswith("python q4_wgan/train.py --model wgan --dataset mine\n"), done.stderr
+    assert json.loads((runs / "q4_classifier_mine/outcome.json").read_text())["test_accuracy"] > 0.5
+    small = ("--dim", 8, "--batch", 8, "--iterations", 3, "--arch", "resnet")
+    done = run_script("q4_wgan/train.py", "--model", "dcgan", *known, *small, prepare=(few,))
+    assert done.returncode == 0, done.stderr
+    assert Image.open(runs / "q4_dcgan-resnet_mine_seed0/losses.png").size == (2100, 600)
+    script, *words = done.stdout.splitlines()[-1].removeprefix("python ").split()
+    assert words == ["--run", str(runs / "q4_dcgan-resnet_mine_seed0")]
+    assert run_script(script, *words).returncode == 0
+    done = run_script("q4_wgan/evaluate.py", *words, *folders, "--repeats", 2)
+    assert done.returncode == 0, done.stderr
+    scores = json.loads((runs / "q4_dcgan-resnet_mine_seed0/scores.json").read_text())
+    assert scores["real"]["images"] == 100 and scores["q4_dcgan-resnet_mine_seed0"]["relative_distance"]["mean"] > 1
+    assert os.listdir(tmp_path / "results") == ["runs"] and os.listdir(tmp_path / "data") == ["mine"]
+
+
+def test_the_classifier_killed_and_gone_on_with(tmp_path):
+    make_dataset(tmp_path / "data")
+    words = ("--dataset", "toy", "--epochs", 3, "--data-dir", tmp_path / "data", "--results-dir", tmp_path / "results")
+    states = []
+    for name, prepare in (("whole", None), ("killed", (killed_after_epoch, 2)), ("killed", None)):
+        done = run_script("q4_wgan/train_classifier.py", *words, "--name", name, prepare=prepare)
+        assert done.returncode == (KILLED if prepare else 0), done.stderr
+        file = tmp_path / "results/runs" / name / "classifier.pt"
+        states.append(torch.load(file, weights_only=True)["state"] if file.exists() else None)
+    assert all(torch.equal(value, states[2][key]) for key, value in states[0].items())
+    done = run_script("q4_wgan/train_classifier.py", *words, "--name", "whole")
+    assert done.returncode == 0 and "has ended" in done.stdout, done.stderr
+    one_line(run_script("q4_wgan/train_classifier.py", *words, "--name", "whole", "--epochs", 4), "epochs 3, not 4", "--name")
+
+
+def killed_after_epoch(number):
+    from q4_wgan import command
+    write, checkpoints = command.write, []
+
+    def writing(path, *more, **how):
+        write(path, *more, **how)
+        checkpoints.extend([path] * (path.name == "checkpoint.pt"))
+        if len(checkpoints) == number:
+            die()
+    command.write = writing

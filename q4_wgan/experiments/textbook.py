@@ -5,12 +5,14 @@ images, a generator pass for every critic step, double backward. The settings ar
 Adam at 1e-4 with betas 0.5 and 0.9, constant, and the last weights instead of their average.
 """
 
+import time
+
 import torch
 from torch.utils.data import DataLoader
 from torchvision.transforms.functional import to_tensor
 
-from . import networks
-from .objectives import LAMBDA, OBJECTIVES
+from .. import networks
+from ..objectives import LAMBDA, OBJECTIVES
 
 SETTINGS = {"learning_rate": 1e-4}
 
@@ -24,13 +26,14 @@ def plain(network):
 
 
 class Textbook:
-    """A training.Training by the textbook: `step` is one iteration of Algorithm 1."""
+    """A training.Training by the textbook, for run.run: `step` is one iteration of Algorithm 1."""
 
     PARTS = ("generator", "critic", "generator_optimizer", "critic_optimizer")
 
-    def __init__(self, options, pixels, validation, device):
+    def __init__(self, options, data, device):
         torch.manual_seed(options["seed"])
-        self.options, self.device, self.iteration = options, device, 0
+        self.options, self.device = options, device
+        self.iteration, self.seconds, self.core_seconds = 0, 0.0, 0.0
         self.generator = plain(networks.make_generator("conv", options["dim"])).to(device)
         self.critic = plain(networks.make_critic("conv", options["dim"], None)).to(device)
         self.generator_optimizer, self.critic_optimizer = (
@@ -38,8 +41,9 @@ class Textbook:
             for network in (self.generator, self.critic))
         self.random = torch.Generator(device).manual_seed(options["seed"])
         self.order = torch.Generator()  # of the images, anew for every epoch: a restored run finds its place
-        self.loader = DataLoader(pixels.numpy(), options["batch"], shuffle=True, drop_last=True, generator=self.order,
-                                 collate_fn=lambda rows: torch.stack([to_tensor(image) * 2 - 1 for image in rows]))
+        self.loader = DataLoader(
+            data.train.numpy(), options["batch"], shuffle=True, drop_last=True, generator=self.order,
+            collate_fn=lambda rows: torch.stack([to_tensor(image) * 2 - 1 for image in rows]))
         self.served, self.batches, self.losses = 0, None, {}
 
     def next_batch(self):
@@ -56,6 +60,7 @@ class Textbook:
         return torch.randn(n, networks.Z, generator=self.random, device=self.device)
 
     def step(self):
+        began, core = time.monotonic(), time.process_time()
         self.generator.train()
         for _ in range(5):
             real = self.next_batch()
@@ -74,21 +79,29 @@ class Textbook:
         self.generator_optimizer.step()
         self.losses = {"critic_loss": critic_loss.detach(), "generator_loss": loss.detach()}
         self.iteration += 1
+        self.seconds += time.monotonic() - began
+        self.core_seconds += time.process_time() - core
 
     def take_losses(self):
         """{name: value of the last iteration}."""
         return {name: value.item() for name, value in self.losses.items()}
+
+    def validation_losses(self):
+        return {}
 
     def ema_generator(self):
         """The generator itself, in evaluation mode."""
         return self.generator.eval()
 
     def state(self):
-        return {"iteration": self.iteration, "served": self.served, "random": self.random.get_state(),
+        return {"iteration": self.iteration, "seconds": self.seconds, "core_seconds": self.core_seconds,
+                "served": self.served, "random": self.random.get_state(),
                 **{part: getattr(self, part).state_dict() for part in self.PARTS}}
 
     def restore(self, state):
         for part in self.PARTS:
             getattr(self, part).load_state_dict(state[part])
         self.random.set_state(state["random"])
-        self.iteration, self.served, self.batches = state["iteration"], state["served"], None
+        self.batches = None
+        for name in ("iteration", "seconds", "core_seconds", "served"):
+            setattr(self, name, state[name])

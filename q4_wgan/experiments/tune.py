@@ -1,14 +1,14 @@
 """The search for settings, equal for DCGAN, WGAN-GP and WGAN with clipping: successive halving of random draws.
 
 24 draws of each objective, from the same distributions, train for a tenth of the compute of compare.py; the best 8 of
-each for three tenths; of DCGAN and WGAN-GP, which compare.py compares, the best 3 for all of it. Every training starts
-anew, since the learning rates fall to 0 at its end. A short search alone misleads: DCGAN's best draws in it, of a high
-generator's rate, lose in the long run. All are compared by the relative distance to the validation images. D = 32, one
-thread.
+each for three tenths; all but clipping, which compare.py leaves out, the best 3 for all of it. WGAN-GP is searched
+twice: with Algorithm 1's five critic steps, and with 1, 2, 3 or 5 of them. Every training starts anew, since the
+learning rates fall to 0 at its end. A short search alone misleads: DCGAN's best draws in it, of a high generator's
+rate, lose in the long run. All are compared by the relative distance to the validation images. D = 32, one thread.
 
-A run is a line of results/q4/tuning.jsonl as it ends; killed, the same command goes on, at most a minute back. Writes
-results/q4/tuning.json (the best draw of each objective on its last rung, and whether it lies at an edge) and
-tuning.png, and prints the table. Takes twelve hours of a core.
+A run is a line of results/q4/tuning.jsonl or --out's as it ends; killed, the same command goes on, at most a minute
+back. Writes tuning.json (the best draw of each list on its last rung, and whether it lies at an edge) and tuning.png,
+and prints the table. Takes eighteen hours of a core.
 """
 
 import itertools
@@ -18,42 +18,52 @@ from pathlib import Path
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the repository, wherever the script is started
-from q4_wgan import plots, runs
-from q4_wgan.classifier import suffix
-from q4_wgan.command import Parser, as_json, positive, run_main, write
-from q4_wgan.summary import NAMES, table
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent))  # the repository, wherever the script is started
+from q4_wgan.command import Parser, as_json, positive, run_main, shown, write
+from q4_wgan.experiments import jobs, plots
+from q4_wgan.experiments.stats import table
+from q4_wgan.plots import NAMES
+from q4_wgan.training import BATCH
 
-OBJECTIVES = ("dcgan", "wgan-gp", "wgan-clip")
-RANGES = ((2e-4, 2e-2), (1 / 4, 8)), ((5e-4, 1e-2), (4, 32))  # of the critic's rate and of the generator's ratio to it
-DRAWS, NARROW = 24, 16  # of every objective; the first NARROW from the first pair of ranges, the others from the second
+LISTS = {"dcgan": "dcgan", "wgan-gp": "wgan-gp", "wgan-clip": "wgan-clip", "wgan-gp-steps": "wgan-gp"}  # objectives
+DRAWS, SEARCHED_WIDELY = 24, 16  # of every list; the first ones from WIDE, the others from NARROW
+# Ranges of the critic's rate and of the generator's ratio to it.
+WIDE, HIGH = ((2e-4, 2e-2), (1 / 4, 8)), ((5e-4, 1e-2), (4, 32))
+NARROW = {"dcgan": HIGH, "wgan-gp": HIGH, "wgan-clip": HIGH,  # the best of the first 16 lay at a high ratio
+          "wgan-gp-steps": ((1e-3, 1e-2), (1 / 2, 8))}  # a guess, to be set by the first 16 before draw 16 is trained
+STEPS = 1, 2, 3, 5  # of the critic, in wgan-gp-steps
 DIM, COMPUTE = 32, 3_000  # iterations of DCGAN that the compute of a run of the first rung is
-RUNGS = (1, OBJECTIVES, 8), (3, OBJECTIVES, 3), (10, OBJECTIVES[:2], 1)  # times the compute, of which, how many go on
+RUNGS = ((1, tuple(LISTS), 8), (3, tuple(LISTS), 3),  # times the compute, of which, how many go on
+         (10, ("dcgan", "wgan-gp", "wgan-gp-steps"), 1))
+PARTS = "a tenth", "three tenths", "all"  # of the comparison's compute that the rungs have
+TRAINED = "converged", "far"  # outcomes with all ten classes
 EDGE = 0.1  # of a range in log: a best draw that close to its end asks for a wider one
 
 
-def draw(objective, i, dim=DIM, compute=COMPUTE):
-    """The options of draw number i of an objective."""
-    random = np.random.default_rng([OBJECTIVES.index(objective), i])
-    rates, ratios = RANGES[i >= NARROW]
+def draw(name, i, dim=DIM, compute=COMPUTE):
+    """The options of draw number i of a list."""
+    objective, random = LISTS[name], np.random.default_rng([list(LISTS).index(name), i])
+    rates, ratios = WIDE if i < SEARCHED_WIDELY else NARROW[name]
     rate, ratio = 10 ** random.uniform(*map(math.log10, rates)), 2 ** random.uniform(*map(math.log2, ratios))
-    beta1, penalised = float(random.choice([0.0, 0.5])), int(random.choice([16, 32, 64]))
+    beta1, penalised, steps = (random.choice(few).item() for few in ([0.0, 0.5], [16, 32, 64], STEPS))
     rate, ratio = float(f"{rate:.2g}"), float(f"{ratio:.2g}")
-    options = {"objective": objective, "arch": "conv", "dim": dim, "batch": runs.BATCH, "learning_rate": rate,
+    options = {"objective": objective, "arch": "conv", "dim": dim, "batch": BATCH, "learning_rate": rate,
                "generator_learning_rate": float(f"{rate * ratio:.2g}")}
     if objective != "wgan-clip":  # which has RMSProp
         options["beta1"] = beta1
     if objective == "wgan-gp":
         options["penalty_images"] = penalised
-    return {**options, "iterations": runs.iterations(options, compute), "seed": 0, "precision": "bfloat16", "draw": i}
+    if name == "wgan-gp-steps":
+        options["critic_steps"] = steps
+    return {**options, "iterations": jobs.iterations(options, compute), "seed": 0, "draw": i}
 
 
-def edges(line):
-    """Which of the searched ranges a draw lies at the end of: {"learning_rate": "high", ...}."""
+def edges(name, line):
+    """Which of the searched ranges a draw of a list lies at the end of: {"learning_rate": "high", ...}."""
     values = {"learning_rate": line["learning_rate"],
               "generator's ratio": line["generator_learning_rate"] / line["learning_rate"]}
     found = {}
-    for (key, value), pairs in zip(values.items(), zip(*RANGES)):
+    for (key, value), pairs in zip(values.items(), zip(WIDE, NARROW[name])):
         low, high = math.log(min(pair[0] for pair in pairs)), math.log(max(pair[1] for pair in pairs))
         place = (math.log(value) - low) / (high - low)
         if not EDGE <= place <= 1 - EDGE:
@@ -61,80 +71,83 @@ def edges(line):
     return found
 
 
-def ranked(lines, objective, rung):
-    """The lines of an objective on a rung: what trained, by relative distance, then the others."""
-    found = [line for line in lines if (line["objective"], line["rung"]) == (objective, rung)]
-    return sorted(found, key=lambda line: (line["outcome"] != "trained", line["relative_distance"] or math.inf))
+def ranked(lines):
+    """What trained, by relative distance, then the others."""
+    return sorted(lines, key=lambda line: (line["outcome"] not in TRAINED, line["relative_distance"] or math.inf))
 
 
-def search(args, path):
-    """The lines of all rungs, each with its "rung", 0, 1 or 2. path: of the record."""
-    def folder(options):
-        return args.results_dir.resolve() / "runs/tune_{objective}_{draw}_{iterations}".format(**options)
+def search(args):
+    """({list: [lines of its first rung, of its second ...]}, {list: runs that its last rung there still lacks})."""
+    draws, rungs, missing = {name: range(args.draws) for name in LISTS}, {name: [] for name in LISTS}, {}
+    for times, names, kept in RUNGS:
+        # The lists in turns: a search that is stopped early has some draws of each.
+        work = [(name, i) for numbers in itertools.zip_longest(*(draws[name] for name in names))
+                for name, i in zip(names, numbers) if i is not None]
+        found = jobs.run_missing([draw(*one, args.dim, times * args.compute) for one in work], "tuning", args)
+        for name in names:
+            mine = [line and line | {"draw": i} for (of, i), line in zip(work, found) if of == name]
+            lines = [line for line in mine if line]
+            if not mine:  # nothing trained on the rung below, or that one is not complete
+                continue
+            rungs[name].append(lines)
+            if len(lines) < len(mine):
+                missing[name] = len(mine) - len(lines)
+            draws[name] = [line["draw"] for line in ranked(lines)[:kept]
+                           if line["outcome"] in TRAINED and name not in missing]
+    return rungs, missing
 
-    draws, lines = {objective: range(args.draws) for objective in OBJECTIVES}, []
-    for rung, (times, objectives, kept) in enumerate(RUNGS):
-        # The objectives in turns: a search that is stopped early has some draws of each.
-        work = [draw(objective, i, args.dim, times * args.compute)
-                for numbers in itertools.zip_longest(*(draws[objective] for objective in objectives))
-                for objective, i in zip(objectives, numbers) if i is not None]
-        if not work:  # nothing trained on the rung below
-            break
-        found = runs.run_missing(work, path, args.jobs, folder=folder, where=runs.where(args))
-        lines += [line | {"rung": rung} for line in found]
-        draws = {objective: [line["draw"] for line in ranked(lines, objective, rung)[:kept]
-                             if line["outcome"] == "trained"] for objective in objectives}
-    return lines
 
-
-def summarise(lines):
-    """{objective: number of draws, outcomes, the best line of the last rung, and the ends of the ranges it lies at}."""
+def summarise(rungs, missing):
+    """{list: number of draws, outcomes on the first rung, the best line of the last one, and the ends of the ranges it
+    lies at}; no best where runs are missing."""
     summary = {}
-    for objective in OBJECTIVES:
-        outcomes = [line["outcome"] for line in ranked(lines, objective, 0)]
-        rungs = [ranked(lines, objective, rung) for rung in range(len(RUNGS))]
-        best = next((found[0] for found in reversed(rungs) if found and found[0]["outcome"] == "trained"), None)
-        summary[objective] = {
-            "draws": len(outcomes),
-            "outcomes": {outcome: outcomes.count(outcome) for outcome in ("trained", "collapsed", "diverged")},
-            "best": best, "edges": edges(best) if best else {}}
+    for name, mine in rungs.items():
+        outcomes = [line["outcome"] for line in mine[0]]
+        tops = [{**ranked(lines)[0], "rung": rung} for rung, lines in enumerate(mine) if lines and name not in missing]
+        best = next((line for line in reversed(tops) if line["outcome"] in TRAINED), None)
+        summary[name] = {
+            "draws": len(outcomes), "outcomes": {"trained": sum(map(outcomes.count, TRAINED)),
+                                                 **{one: outcomes.count(one) for one in ("collapsed", "diverged")}},
+            "best": best, "edges": edges(name, best) if best else {}, "missing": missing.get(name, 0)}
     return summary
 
 
-def markdown(lines):
-    """Every draw that went on, as the table in EXPERIMENTS.md: settings, and its relative distance on each rung."""
+def markdown(rungs):
+    """Every draw that went on, as the table in README.md: settings, and its relative distance on each rung."""
     rows = []
-    for objective in OBJECTIVES:
-        rungs = [ranked(lines, objective, rung) for rung in range(len(RUNGS))]
+    for name, mine in rungs.items():
         # Those that came furthest first, the best first among them.
-        for number in dict.fromkeys(line["draw"] for found in rungs[:0:-1] for line in found):
-            mine = [line for found in rungs for line in found if line["draw"] == number]
-            distances = [f"{line['relative_distance']:.1f}" for line in mine] + [""] * (len(RUNGS) - len(mine))
-            settings = (f"{mine[0][key]:g}" if key in mine[0] else "" for key in runs.SETTINGS)
-            rows.append((NAMES[objective], *settings, *distances, f"{mine[-1]['relative_distance_pixels']:.1f}"))
-    return table(("", "critic's rate", "generator's rate", "beta1", "penalty on", "a tenth", "three tenths", "all",
-                  "in pixels"), rows)
+        for number in dict.fromkeys(line["draw"] for lines in mine[:0:-1] for line in ranked(lines)):
+            lines = [line for found in mine for line in found if line["draw"] == number]
+            distances = [f"{line['relative_distance']:.1f}" for line in lines] + [""] * (len(RUNGS) - len(lines))
+            settings = {"critic_steps": 1 if name == "dcgan" else 5, **lines[0]}
+            rows.append((NAMES[name], *(f"{settings[key]:g}" if key in settings else "" for key in jobs.SETTINGS),
+                         *distances, f"{lines[-1]['relative_distance_pixels']:.1f}"))
+    return table(("", "critic's rate", "generator's rate", "beta1", "penalty on", "critic steps", *PARTS, "in pixels"),
+                 rows)
 
 
 def main():
     parser = Parser(description=__doc__, epilog="""examples:
-  python q4_wgan/tune.py                  one run per core: six hours on 2 cores
-  python q4_wgan/tune.py --dim 4 --compute 20 --draws 2 --results-dir try    a smoke test, some minutes""")
+  python q4_wgan/experiments/tune.py --summary    the table of what is there, in seconds
+  python q4_wgan/experiments/tune.py              what is missing, one run per core
+  python q4_wgan/experiments/tune.py --dim 4 --compute 20 --draws 2    a smoke test, some minutes""")
     parser.add_argument("--draws", type=positive, default=DRAWS,
-                        help=f"of every objective, on the first rung (default: {DRAWS})")
-    runs.add_arguments(parser, DIM, COMPUTE)
-    args = parser.parse_args()
+                        help=f"of every list, on the first rung (default: {DRAWS})")
+    jobs.add_arguments(parser, DIM, COMPUTE)
+    args = jobs.parse(parser)
 
-    path = args.results_dir / "q4" / f"tuning{suffix(args.dataset)}.json"
-    lines = search(args, path.with_suffix(".jsonl"))
-    summary = summarise(lines)
-    write(path, as_json(summary))
-    plots.tuning(lines, path.with_suffix(".png"))
-    print(markdown(lines))
-    for objective, found in summary.items():
+    rungs, missing = search(args)
+    summary = summarise(rungs, missing)
+    write(args.out / "tuning.json", as_json(summary))
+    write(args.out / "tuning.png", plots.tuning(rungs, PARTS), sync=False)
+    print(markdown(rungs))
+    for name, n in missing.items():
+        print(f"{NAMES[name]}: not ended, {n} trainings with {PARTS[len(rungs[name]) - 1]} of the compute are missing")
+    for name, found in summary.items():
         for key, end in found["edges"].items():
-            print(f"{NAMES[objective]}: the best draw lies at the {end} end of the range of the {key}: widen it")
-    print(f"saved {path} and .png")
+            print(f"{NAMES[name]}: the best draw lies at the {end} end of the range of the {key}: widen it")
+    print(f"saved {shown(args.out / 'tuning.json')} and .png")
 
 
 if __name__ == "__main__":
