@@ -27,7 +27,7 @@ class Classifier(nn.Module):
         return self.out(F.dropout(self.features(x), 0.3, self.training))
 
 
-def load(dataset="fashion", results_dir=ROOT / "results", device="cpu"):
+def load(dataset="fashion", results_dir=ROOT / "results"):
     """The classifier of a data set in evaluation mode: of Fashion-MNIST the one that ships. Raises UserError."""
     folder = ROOT / "weights/q4_classifier" if dataset == "fashion" else results_dir / f"runs/q4_classifier_{dataset}"
     path, network = folder / "classifier.pt", Classifier()
@@ -35,7 +35,7 @@ def load(dataset="fashion", results_dir=ROOT / "results", device="cpu"):
         raise UserError(f"{path}: no classifier, which the metrics need; first `python q4_wgan/train_classifier.py "
                         f"--dataset {dataset}`")
     files.load_state(network, files.load_torch(path, "state")["state"], path)
-    return network.eval().to(device)
+    return network.eval()
 
 
 @torch.no_grad()

@@ -19,7 +19,6 @@ from q4_wgan.command import Parser, UserError, add_folders, number, path, run_ma
 MOST = 20_000  # seeds in a list, and draws for --label before it gives up
 CONFIDENCE = 0.9  # of the classifier, for --label
 STEPS = 40  # of a walk as a GIF; 10 as a PNG
-MAX_PIXELS = 400_000_000  # of a picture
 EXAMPLES = """examples:
   python q4_wgan/generate.py --model wgan                                 16 images in one grid
   python q4_wgan/generate.py --model dcgan --seeds 0-63 --out dcgan.png
@@ -57,23 +56,22 @@ def class_numbers(text):
 
 
 def draw_labels(generator, network, labels, seeds):
-    """{label: (seeds, images)}, as many of each as there are `seeds`, tried from the first one up: those that the
+    """{label: [(seed, image)]}, as many of each as there are `seeds`, tried from the first one up: those that the
     classifier is sure of."""
-    found = {label: ([], []) for label in labels}
+    found = {label: [] for label in labels}
     with tqdm(total=len(seeds) * len(labels), unit="image", desc="found") as progress:
-        for start in range(seeds[0], min(seeds[0] + MOST, 2**32), sampling.ROWS):
-            batch = range(start, min(start + sampling.ROWS, 2**32))
+        for start in range(seeds[0], seeds[0] + MOST, sampling.ROWS):
+            batch = range(start, start + sampling.ROWS)
             pictures = sampling.draw_seeds(generator, batch)
             _, given, sure = classifier.classify(network, pictures)
             for one, picture, label, confidence in zip(batch, pictures, given.tolist(), sure.tolist()):
-                if label in found and confidence >= CONFIDENCE and len(found[label][0]) < len(seeds):
-                    found[label][0].append(one)
-                    found[label][1].append(picture)
+                if label in found and confidence >= CONFIDENCE and len(found[label]) < len(seeds):
+                    found[label].append((one, picture))
                     progress.update()
             if progress.n == progress.total:
-                return {label: (mine, torch.stack(pictures)) for label, (mine, pictures) in found.items()}
-    few, (mine, _) = min(found.items(), key=lambda item: len(item[1][0]))
-    raise UserError(f"only {len(mine)} of {len(seeds)} images of class {few} in {MOST:,} draws; ask for fewer")
+                return found
+    few = min(found, key=lambda label: len(found[label]))
+    raise UserError(f"only {len(found[few])} of {len(seeds)} images of class {few} in {MOST:,} draws; ask for fewer")
 
 
 def arguments():
@@ -89,40 +87,36 @@ def arguments():
     what.add_argument("--interpolate", type=seed, nargs=2, metavar=("A", "B"),
                       help="a walk from seed A to seed B along a great circle")
     what.add_argument("--separate", action="store_true", help="a PNG for each seed, in a folder")
-    add("--scale", type=number(int, 1, 64), help="screen pixels per pixel (default: 4; 1 with --separate)")
+    add("--scale", type=number(int, 1, 16), help="screen pixels per pixel (default: 4; 1 with --separate)")
     add("--out", type=path, metavar="PATH", help="a .png, a .gif of --interpolate, or the folder of --separate "
         "(default: the next free generated_....png in results/runs, or in the run folder)")
     add_folders(parser, data=False)
     args = parser.parse_args()
-    endings = ("",) if args.separate else (".png", ".gif") if args.interpolate else (".png",)
+    endings = (".png", ".gif") if args.interpolate else (".png",)
     if args.out and args.out.suffix.lower() not in endings and not args.separate:
         raise UserError(f"--out {args.out}: must end in {' or '.join(endings)} (.gif is for --interpolate, a folder "
                         "for --separate)")
     args.scale = args.scale or (1 if args.separate else 4)
-    shown = STEPS if args.interpolate else len(args.seeds) * len(args.label or [0])
-    if not args.separate and (30 * args.scale)**2 * shown > MAX_PIXELS:
-        raise UserError(f"{shown} images at --scale {args.scale}: the picture would have over {MAX_PIXELS:,} pixels")
     return args
 
 
 def main():
     args = arguments()
-    generator, content = sampling.load_generator(sampling.weights_path(args.model, args.run))
+    generator, content = sampling.load_generator(args.run or sampling.SHIPPED[args.model])
     folder, word = (args.run, "generated") if args.run else (args.results_dir / "runs", f"generated_{args.model}")
     ending = "" if args.separate else ".png"
     free = (folder / f"{word}_{i}{ending}" for i in count(1))
     out = args.out or next(place for place in free if not place.exists())
-    columns, moving = None, out.suffix.lower() == ".gif"
+    columns, moving = None, out.suffix.lower() == ".gif" and not args.separate
     if args.interpolate:
-        steps = STEPS if moving else 10
-        pixels = sampling.draw(generator, sampling.slerp(*sampling.latents(args.interpolate), steps))
-        columns = steps
+        columns = STEPS if moving else 10
+        pixels = sampling.draw(generator, sampling.slerp(*sampling.latents(args.interpolate), columns))
     elif args.label:
         dataset = content.get("dataset", "fashion")
         found = draw_labels(generator, classifier.load(dataset, args.results_dir), args.label, args.seeds)
-        for label, (seeds, _) in found.items():
-            print(f"class {images.class_names(dataset)[label]}: seeds {', '.join(map(str, seeds))}")
-        pixels = torch.cat([pictures for _, pictures in found.values()])
+        for label, mine in found.items():
+            print(f"class {images.class_names(dataset)[label]}: seeds {', '.join(str(one) for one, _ in mine)}")
+        pixels = torch.stack([picture for mine in found.values() for _, picture in mine])
         columns = len(args.seeds) if len(found) > 1 else None
     else:
         pixels = sampling.draw_seeds(generator, args.seeds)

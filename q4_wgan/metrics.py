@@ -5,17 +5,16 @@ sampling noise, so it depends on the reference and its size. Two feature spaces:
 classifier, and the first 64 principal components of the pixels. Neither is the Inception FID.
 """
 
+import numpy as np
 import torch
 
 from . import sampling
 from .classifier import classify
 from .command import UserError
 
-# ---- what counts as a failure; fixed before the first training, README.md says the same ---------
+# What counts as a failure; fixed before the first training, README.md says the same.
 SMALLEST_FREQUENCY = 0.01  # a class with less than 1 % of the images (it should have 10 %) is lost: mode collapse
-# Real images made worse are at 83 (noise of 20 grey levels), 140 (blurred over 3x3 pixels), 17 to 50 (one class left
-# out) and over 580 (one class alone): results/q4/scores.json. Above 100 garments are blurred away or classes are gone.
-FAILED_ABOVE = 100.0
+FAILED_ABOVE = 100.0  # real images are at 140 if blurred over 3x3 pixels, at 17 to 50 without one class: scores.json
 COMPONENTS = 64  # of the pixels
 DISTANCES = ("relative_distance", "relative_distance_pixels")
 MEASURED = (*DISTANCES, "class_frequencies")
@@ -37,16 +36,14 @@ def verdict(finite, found):
     return "converged", f"all classes present, relative distance {distance:.1f}"
 
 
-# ---- distances -----------------------------------------------------------------------------------
-
 class Metrics:
     """The two relative Frechet distances and the class frequencies of images, against reference images.
 
     network: the classifier. pixels: uint8 (n, 28, 28), the training images; reference: uint8 (m, 28, 28), m <= n.
     """
 
-    def __init__(self, network, pixels, reference, device):
-        self.network = network.to(device)
+    def __init__(self, network, pixels, reference):
+        self.network = network
         flat = pixels.cpu().flatten(1).double() / 255
         self.mean = flat.mean(0)
         self.basis = torch.linalg.eigh(torch.cov(flat.T))[1][:, -COMPONENTS:]  # eigenvalues rise
@@ -67,7 +64,7 @@ class Metrics:
         distances = (frechet_distance(features, self.reference[0]) / self.real_distance,
                      frechet_distance(self.components(pixels), self.reference[1]) / self.real_distance_pixels)
         return {"relative_distance": distances[0], "relative_distance_pixels": distances[1],
-                "class_frequencies": class_frequencies(labels)}
+                "class_frequencies": (torch.bincount(labels, minlength=10).double() / len(labels)).tolist()}
 
 
 def scores(world, generator, seed, n=None):
@@ -108,6 +105,18 @@ def precision_recall(real, fake, k=3, chunk=1000):
     return inside(fake, real, radii(real)), inside(real, fake, radii(fake))
 
 
-def class_frequencies(labels):
-    """The frequencies of the classes 0 to 9 among labels (n,): a list of ten numbers that sum to 1."""
-    return (torch.bincount(labels, minlength=10).double() / len(labels)).tolist()
+def mean_std(values):
+    """{"mean", "std" (of the sample; None for a single value), "n"}."""
+    return {"mean": float(np.mean(values)), "std": float(np.std(values, ddof=1)) if len(values) > 1 else None,
+            "n": len(values)}
+
+
+def plus_minus(found, digits, unit=1):
+    """The mean of `mean_std`, times `unit`, and of several values the standard deviation; halves are rounded up."""
+    values = [found["mean"]] + [found["std"]] * (found["n"] > 1)
+    return " ± ".join(f"{value * unit + 1e-9:.{digits}f}" for value in values)
+
+
+def table(head, rows):
+    """A table in Markdown: the cells of its head and of its rows."""
+    return "\n".join(f"| {' | '.join(map(str, cells))} |" for cells in (head, ["---"] * len(head), *rows))

@@ -27,8 +27,6 @@ def to_pixels(x):
     return x.float().add(1).mul_(127.5).round_().clamp_(0, 255).to(torch.uint8).squeeze(1)
 
 
-# ---- the two networks ----------------------------------------------------------------------------
-
 class Generator(nn.Module):
     """Latents -> images:  Linear 4x4x4D, then 5x5 stride-2 transposed convolutions 2D, D, 1, tanh.
 
@@ -118,8 +116,6 @@ class Critic(nn.Module):
         return transposed(v, self.conv1.weight, 28)
 
 
-# ---- their layers --------------------------------------------------------------------------------
-
 class Up(nn.ConvTranspose2d):
     """5x5, stride 2, transposed: (n, in, h, h) -> (n, out, height, height), height 2h or 2h - 1."""
 
@@ -155,8 +151,6 @@ def times_slope(v, h):
     """v times LeakyReLU's slope where its output was h; one fused pass, and differentiable in v."""
     return torch.ops.aten.leaky_relu_backward(v, h, SLOPE, True)
 
-
-# ---- building ------------------------------------------------------------------------------------
 
 def make_generator(arch, dim, **variant):
     """A generator in channels-last order. arch: 'conv' (whose variant may be norm=False or activation='tanh'),

@@ -14,8 +14,6 @@ LAMBDA = 10.0  # Algorithm 1
 CLIP = 0.01  # Arjovsky et al. 2017, Algorithm 1
 
 
-# ---- DCGAN ---------------------------------------------------------------------------------------
-
 def dcgan_critic_loss(critic, real, fake, epsilon=None):
     """-E[log D(x)] - E[log(1 - D(G(z)))] with D = sigmoid(score). Real and fake are batches of their own for the
     batch norm (Radford et al. 2016)."""
@@ -27,8 +25,6 @@ def dcgan_generator_loss(critic, fake):
     """-E[log D(G(z))]: the non-saturating loss (Goodfellow et al. 2014, section 3)."""
     return softplus(-critic(fake)).mean()
 
-
-# ---- WGAN ----------------------------------------------------------------------------------------
 
 def wgan_clip_critic_loss(critic, real, fake, epsilon=None):
     """E[D(G(z))] - E[D(x)]; `clip_weights` after the optimizer's step keeps D Lipschitz."""
@@ -76,8 +72,6 @@ def clip_weights(critic):
     for parameter in critic.parameters():
         parameter.clamp_(-CLIP, CLIP)
 
-
-# ---- the settings that belong to each ------------------------------------------------------------
 
 @dataclass(frozen=True)
 class Objective:

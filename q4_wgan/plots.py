@@ -61,18 +61,17 @@ def smoothed(axes, x, y, colour, label):
 def draw_losses(panels, rows, objective):
     """The generator's loss and the critic's into two axes; rows: of metrics.csv."""
     dcgan = objective == "dcgan"
-    who = "discriminator" if dcgan else "critic"
-    formula = "−E[log D(G(z))]" if dcgan else "−E[D(G(z))]"
-    titles = (f"{NAMES[objective]}: generator loss  {formula}",
-              f"{NAMES[objective]}: {'' if dcgan else 'negative '}{who} loss")
-    for axes, name, title in zip(panels, ("generator_loss", "critic_loss"), titles):
-        sign = -1 if title.endswith("negative critic loss") else 1
+    who, formula = ("discriminator", "−E[log D(G(z))]") if dcgan else ("critic", "−E[D(G(z))]")
+    sign = 1 if dcgan else -1  # of the critic's
+    views = (("generator_loss", 1, f"generator loss  {formula}", "generator"),
+             ("critic_loss", sign, f"{'' if dcgan else 'negative '}{who} loss", f"{who}, training images"))
+    for axes, (name, sign, title, label) in zip(panels, views):
         x, y = column(rows, name)
-        axes.set(title=title, xlabel="generator iteration", ylabel="loss (nats)" if dcgan else "critic's units")
-        if not len(x) or not np.isfinite(y).any():
+        axes.set(title=f"{NAMES[objective]}: {title}", xlabel="generator iteration",
+                 ylabel="loss (nats)" if dcgan else "critic's units")
+        if not np.isfinite(y).any():
             continue
-        low, high = smoothed(axes, x, sign * y, COLOURS[objective],
-                             "generator" if name == "generator_loss" else f"{who}, training images")
+        low, high = smoothed(axes, x, sign * y, COLOURS[objective], label)
         if name == "critic_loss":
             x, y = column(rows, "validation_critic_loss")
             axes.plot(x, sign * y, "k.--", markersize=4, linewidth=0.8, label=f"{who}, validation images")
@@ -86,18 +85,13 @@ def draw_losses(panels, rows, objective):
         axes.legend(fontsize=8, loc="upper right")
 
 
-def draw_distance(axes, rows, objective, label=None):
-    x, y = column(rows, "relative_distance")
-    axes.plot(x, y, ".-", color=COLOURS[objective], label=label)
-    axes.set(xlabel="generator iteration", ylabel=DISTANCE, yscale="log")
-    log_ticks(axes.yaxis)
-
-
 def losses(rows, objective):
     """losses.png of a run: losses of the generator and the critic, and the distance to the validation images."""
     with style():
         figure, panels = plt.subplots(1, 3, figsize=(14, 4))
         draw_losses(panels, rows, objective)
-        draw_distance(panels[2], rows, objective)
-        panels[2].set_title("Distance to the validation images")
+        panels[2].plot(*column(rows, "relative_distance"), ".-", color=COLOURS[objective])
+        panels[2].set(title="Distance to the validation images", xlabel="generator iteration", ylabel=DISTANCE,
+                      yscale="log")
+        log_ticks(panels[2].yaxis)
         return as_png(figure)

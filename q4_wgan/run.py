@@ -1,6 +1,5 @@
 """One training from its options to its outcome, alone or as one of many: train.py and the experiments call `run`."""
 
-import csv
 import functools
 import io
 import math
@@ -26,57 +25,56 @@ class World:
     """What every run on a data set needs, read once per process: images, classifier, device, measures."""
 
     def __init__(self, data, network, device):
-        self.data, self.network, self.device = data, network, device
+        self.data, self.network, self.device = data, network.to(device), device
 
     @classmethod
     def load(cls, dataset, data_dir, results_dir, device):
-        network = classifier.load(dataset, results_dir, device)  # before the images: it may be missing
+        network = classifier.load(dataset, results_dir)  # before the images: it may be missing
         return cls(images.load(dataset, data_dir), network, device)
 
     @functools.cached_property
     def validation(self):
         """Metrics against the validation images."""
         tqdm.write("measuring the real images, some seconds", file=sys.stderr)
-        return metrics.Metrics(self.network, self.data.train, self.data.validation, self.device)
+        return metrics.Metrics(self.network, self.data.train, self.data.validation)
 
     @functools.cached_property
     def test(self):
-        return metrics.Metrics(self.network, self.data.train, self.data.test, self.device)
+        return metrics.Metrics(self.network, self.data.train, self.data.test)
 
 
-def same(options):
-    """What tells one run from another: its options without the machine it was on."""
-    return {key: value for key, value in options.items() if key not in (*files.MACHINE, "torch", "commit")}
-
-
-def run(options, world, folder=None, moments=(), stop=(), kind=Training, keep=False, test=False):
+def run(options, world, folder, moments=(), stop=(), kind=Training, keep=False, test=False):
     """Train to the end, to a loss that is not finite, or until `stop` has an item.
 
-    options: of `kind`, the loop: Training or one like it. folder: for the checkpoint; the same call goes on from it, at
-    most a minute back, to the same bits. moments: iterations after which the distance is taken, besides the last.
-    keep: leave in the folder, for a user, metrics.csv, losses.png, samples.png and generator.pt, renewed at every
-    measurement and when it is stopped, and at the end grids.npz and outcome.json. test: score the last generator on the
-    test images, too.
+    options: of `kind`, the loop: Training or one like it. folder: for the checkpoint; the same call goes on from it.
+    moments: iterations after which the distance is taken, besides the last. keep: leave in the folder, for a user,
+    metrics.csv, losses.png, samples.png and generator.pt, renewed at every measurement and when it is stopped, and at
+    the end grids.npz and outcome.json. test: score the last generator on the test images, too.
 
     Returns what outcome.json says, or None where it was stopped. Raises UserError.
     """
-    path = folder / "checkpoint.pt" if folder else None
-    state = files.load_torch(path, "options", "training", "rows", "grids") if path and path.exists() else None
-    if state:
-        options = going_on(state["options"], options, world, folder)
+    path = folder / "checkpoint.pt"
+    state = files.load_torch(path, "options", "training", "rows", "grids") if path.exists() else {}
+    options = state.get("options", options)  # of the run that goes on: its precision and threads
+    if options.get("device", world.device.type) != world.device.type:
+        raise UserError(f"{shown(folder)}: the run interrupted there was on {options['device']}: --device "
+                        f"{options['device']} goes on with it")
     training = kind(options, world.data, world.device)
-    rows, grids, n, finite = [], {}, options["iterations"], True
+    rows, grids, n, finite = state.get("rows", []), state.get("grids", {}), options["iterations"], True
     if state:
         try:
             training.restore(state["training"])
         except (KeyError, ValueError, RuntimeError, TypeError):
             raise UserError(f"{path}: damaged, or of another version; move its folder away") from None
-        rows, grids = state["rows"], state["grids"]
+
+    def save():
+        content = {"options": options, "training": training.state(), "rows": rows, "grids": grids}
+        write(path, files.as_torch(content))
 
     saved, seen = time.monotonic(), bool(state)
-    progress = tqdm(total=n, initial=training.iteration, unit="it", disable=not folder, desc=folder and folder.name,
+    progress = tqdm(total=n, initial=training.iteration, unit="it", desc=folder.name,
                     mininterval=0.5 if sys.stderr.isatty() else 30)
-    while training.iteration < n and finite and not stop:
+    while training.iteration < n and not stop:
         training.step()
         progress.update()
         at = training.iteration
@@ -88,8 +86,8 @@ def run(options, world, folder=None, moments=(), stop=(), kind=Training, keep=Fa
                 row |= measure(training, world)
                 progress.set_postfix_str(f"distance {row['relative_distance']:.1f}", refresh=False)
             rows.append(row)
-        if not folder or not finite:
-            continue
+        if not finite:
+            break
         if keep and (at == n or at in GRIDS):
             grids[at] = sampling.draw_seeds(training.ema_generator(), GRID_SEEDS)
         due = at == n or time.monotonic() - saved > SAVE_EVERY
@@ -97,12 +95,11 @@ def run(options, world, folder=None, moments=(), stop=(), kind=Training, keep=Fa
             show(folder, training, rows)
             seen = True
         if due:
-            save(path, options, training, rows, grids)
+            save()
             saved = time.monotonic()
     progress.close()
     if finite and training.iteration < n:  # stopped
-        if folder:
-            save(path, options, training, rows, grids)
+        save()
         if keep:
             show(folder, training, rows)
         return None
@@ -112,12 +109,13 @@ def run(options, world, folder=None, moments=(), stop=(), kind=Training, keep=Fa
     outcome, reason = metrics.verdict(finite, last)
     result = {"outcome": outcome, "reason": reason, "reached": training.iteration,
               "seconds": round(training.seconds, 1), "core_seconds": round(training.core_seconds, 1),
-              **{key: last[key] for key in metrics.MEASURED},
-              "real_distance": world.validation.real_distance if finite else None}
+              **{key: last[key] for key in metrics.MEASURED}}
     if keep:
         show(folder, training, rows, result)
-        if grids:
-            write(folder / "grids.npz", as_npz(grids))
+        if grids:  # iterations (n,), images uint8 (n, 10, 28, 28) of the EMA
+            buffer = io.BytesIO()
+            np.savez_compressed(buffer, iterations=np.array(list(grids)), images=torch.stack(list(grids.values())))
+            write(folder / "grids.npz", buffer.getvalue())
         write(folder / "outcome.json", as_json(result))
         path.unlink(missing_ok=True)
     result["curve"] = [{key: row[key] for key in ("iteration", "core_seconds", *metrics.DISTANCES)} for row in curve]
@@ -125,20 +123,6 @@ def run(options, world, folder=None, moments=(), stop=(), kind=Training, keep=Fa
     if test and finite:
         result["test"] = metrics.scores(world, training.ema_generator(), options["seed"])
     return result
-
-
-def save(path, options, training, rows, grids):
-    write(path, files.as_torch({"options": options, "training": training.state(), "rows": rows, "grids": grids}))
-
-
-def going_on(before, options, world, folder):
-    """The options of an interrupted run, whose precision and threads it keeps, where they are the ones asked for."""
-    if same(before) != same(options):
-        raise UserError(f"{shown(folder)}: the run interrupted there has other options; move it away")
-    if before.get("device", "cpu") != world.device.type:
-        raise UserError(f"{shown(folder)}: the run interrupted there was on {before['device']}: --device "
-                        f"{before['device']} goes on with it")
-    return before
 
 
 def measure(training, world):
@@ -164,15 +148,5 @@ def show(folder, training, rows, result=None):
 
 
 def as_csv(rows):
-    text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n", extrasaction="ignore")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
-
-
-def as_npz(grids):
-    """iterations (n,), images uint8 (n, 10, 28, 28) of the EMA's seeds 0 to 9."""
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, iterations=np.array(list(grids)), images=torch.stack(list(grids.values())).numpy())
-    return buffer.getvalue()
+    lines = [",".join(str(row.get(name, "")) for name in COLUMNS) for row in rows]
+    return "\n".join((",".join(COLUMNS), *lines)) + "\n"

@@ -2,6 +2,7 @@
 
 import io
 import math
+from collections import Counter
 from collections.abc import Iterable
 from numbers import Integral
 from pathlib import Path
@@ -9,27 +10,21 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
+from torch.nn.functional import cosine_similarity, pad
 
 from . import files
 from .command import ROOT, UserError
 from .networks import Z, make_generator, to_pixels
 
-SHIPPED = ("dcgan", "wgan")
+SHIPPED = {model: ROOT / "weights" / f"q4_{model}" for model in ("dcgan", "wgan")}  # their run folders
 ROWS = 64  # of a batch that images are drawn in
 
 
-# ---- generators ----------------------------------------------------------------------------------
-
-def weights_path(model=None, run=None):
-    """The generator.pt of a run folder, or of 'dcgan' or 'wgan' as it ships. Raises UserError."""
-    folder = Path(run) if run else ROOT / "weights" / f"q4_{model}"
-    if run and not (folder / "generator.pt").exists():
+def load_generator(folder):
+    """(generator of a run folder in evaluation mode on the CPU, its generator.pt). Raises UserError."""
+    file = Path(folder) / "generator.pt"
+    if not file.exists():
         raise UserError(f"{folder}: holds no generator.pt; a run folder of train.py has one from its first minute on")
-    return folder / "generator.pt"
-
-
-def load_generator(file):
-    """(generator of a weights file in evaluation mode on the CPU, the dict that came with it). Raises UserError."""
     content = files.load_torch(file, "arch", "dim", "state")
     generator = make_generator(content["arch"], content["dim"])
     files.load_state(generator, content["state"], file)
@@ -48,10 +43,8 @@ def generate(model=None, seeds=range(16), run=None):
     if (model in SHIPPED) == bool(run):
         raise UserError(f"model {model!r}, run {run!r}: one of them is wanted; the models are {' and '.join(SHIPPED)}")
     with files.own_session():
-        return draw_seeds(load_generator(weights_path(model, run))[0], seeds).numpy()
+        return draw_seeds(load_generator(run or SHIPPED[model])[0], seeds).numpy()
 
-
-# ---- images --------------------------------------------------------------------------------------
 
 def latents(seeds):
     """z (n, 128): one random generator per seed, so that a seed gives the same z, and image, in any company."""
@@ -69,11 +62,11 @@ def draw(generator, z):
 def draw_seeds(generator, seeds):
     """uint8 (n, 28, 28) of `seeds`, each always in the same row of a batch, which decides how its sums round: so a seed
     has the same bits alone or among a thousand."""
-    met, places = {}, []
+    met, places = Counter(), []
     for seed in seeds:
         row = seed % ROWS
-        places.append(met.get(row, 0) * ROWS + row)
-        met[row] = met.get(row, 0) + 1
+        places.append(met[row] * ROWS + row)
+        met[row] += 1
     z = torch.zeros(max(places) + 1, Z)
     z[places] = latents(seeds)
     return draw(generator, z)[places]
@@ -89,27 +82,21 @@ def sample(generator, n, seed, device, batch=500):
 
 def slerp(a, b, steps):
     """z (steps, 128) from z a to z b (128,) along a great circle, where normal z are; the ends are a and b."""
-    angle = torch.arccos(torch.nn.functional.cosine_similarity(a, b, dim=0).clamp(-1, 1))
+    angle = torch.arccos(cosine_similarity(a, b, dim=0).clamp(-1, 1))
     t = torch.linspace(0, 1, steps).unsqueeze(1)
     if angle < 1e-3:  # from a seed to itself
         return torch.lerp(a, b, t)
     return (torch.sin((1 - t) * angle) * a + torch.sin(t * angle) * b) / torch.sin(angle)
 
 
-# ---- pictures ------------------------------------------------------------------------------------
-
-def grid(pixels, columns=None, space=2, scale=1):
+def grid(pixels, columns=None, scale=1):
     """uint8 (n, 28, 28) -> uint8 (height, width): rows of `columns` images (default: as square as can be) on white,
-    `space` pixels apart; every pixel is repeated `scale` times in both directions."""
-    n, height, width = pixels.shape
-    columns = columns or math.ceil(math.sqrt(n))
-    rows = math.ceil(n / columns)
-    canvas = torch.full((rows * columns, height + space, width + space), 255, dtype=torch.uint8)
-    canvas[:n, :height, :width] = pixels
-    canvas = canvas.view(rows, columns, height + space, width + space).transpose(1, 2)
-    canvas = canvas.reshape(rows * (height + space), columns * (width + space))
-    canvas = canvas[:canvas.shape[0] - space, :canvas.shape[1] - space]
-    return canvas.repeat_interleave(scale, 0).repeat_interleave(scale, 1)
+    two pixels apart; every pixel is repeated `scale` times in both directions."""
+    columns = columns or math.ceil(math.sqrt(len(pixels)))
+    missing = -len(pixels) % columns
+    cells = pad(pixels, (0, 2, 0, 2, 0, missing), value=255)  # to the right, below, and at the end
+    sheet = torch.cat([torch.cat(list(row), 1) for row in cells.split(columns)])[:-2, :-2]
+    return sheet.repeat_interleave(scale, 0).repeat_interleave(scale, 1)
 
 
 def as_png(pixels):

@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the repository, wherever the script is started
-from q4_wgan import files, images
+from q4_wgan import classifier, files, images
 from q4_wgan.command import Parser, UserError, add_folders, name, number, positive, read_json, run_main, seed, shown
 from q4_wgan.run import World, run
 from q4_wgan.training import BATCH, MODELS, PAPER, SHORT
@@ -76,45 +76,41 @@ def moments(n):
     return {100, 200, 400, *range(max(100, n // 40), n, max(100, n // 40))}
 
 
-@contextlib.contextmanager
 def signals():
     """A list that gets the signal which asks for an end, to be acted on between two iterations; a second one kills."""
     stop = []
 
     def handler(sign, frame):
         stop.append(sign)
-        signal.signal(sign, before[sign])
+        signal.signal(sign, signal.SIG_DFL)
 
-    before = {sign: signal.signal(sign, handler) for sign in (signal.SIGINT, signal.SIGTERM)}
-    yield stop
-    for sign in before:
-        signal.signal(sign, before[sign])
+    for sign in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(sign, handler)
+    return stop
 
 
 def train(args, folder, part=None):
     """The exit status of a training in its folder. part: how many images of each kind are used; None: all."""
-    ends = f"python q4_wgan/generate.py --run {shown(folder)}"
-    # A new run has its folder once nothing can be wrong with what was given; one that is there is compared at once.
-    options = files.open_run(folder, options_of(args), args) if (folder / "options.json").exists() else options_of(args)
+    # A new run has its folder once nothing can be wrong with what was given.
+    network, data = classifier.load(args.dataset, args.results_dir), images.load(args.dataset, args.data_dir)
+    data = images.Images(*(tensor[:part] for tensor in data))
+    if args.batch > len(data.validation):
+        raise UserError(f"--batch: at most the {len(data.validation)} validation images")
+    options = files.open_run(folder, options_of(args), args)
+    draws = f"python q4_wgan/generate.py --run {shown(folder)}"
     if (folder / "outcome.json").exists():
         ended = read_json(folder / "outcome.json")
-        print(f"this training has ended, {ended.get('outcome')}: {ended.get('reason')}\n{ends}")
+        print(f"this training has ended, {ended.get('outcome')}: {ended.get('reason')}\n{draws}")
         return 0
-    device = files.pick_device(options.get("device", args.device))
-    world = World.load(args.dataset, args.data_dir, args.results_dir, device)
-    if part:
-        world.data = images.Images(*(tensor[:part] for tensor in world.data))
-    if args.batch > len(world.data.validation):
-        raise UserError(f"--batch: at most the {len(world.data.validation)} validation images")
-    options = files.open_run(folder, options_of(args), args)  # with the machine's
     print(f"{options['precision']} on {options['device']}; look at {shown(folder / 'samples.png')} and losses.png as "
           "it trains, the first time within a minute or two", flush=True)
-    with signals() as stop:
-        result = run(options, world, folder, moments(options["iterations"]), stop, keep=True)
+    world = World(data, network, files.pick_device(options["device"]))
+    stop = signals()
+    result = run(options, world, folder, moments(options["iterations"]), stop, keep=True)
     if result is None:
-        print(f"stopped; the same command goes on, and it can be looked at\n{ends}")
+        print(f"stopped; the same command goes on, and it can be looked at\n{draws}")
         return 128 + stop[0]
-    print(f"{result['outcome']}: {result['reason']}\n{ends}")
+    print(f"{result['outcome']}: {result['reason']}\n{draws}")
     return 0
 
 

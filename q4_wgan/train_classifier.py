@@ -5,7 +5,6 @@ and tested once, when it is done: 11 minutes on two CPU cores. Killed, the same 
 """
 
 import sys
-import tempfile
 import time
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the repository, wherever the script is started
-from q4_wgan import command, files, images
+from q4_wgan import files, images
 from q4_wgan.classifier import Classifier, classify
 from q4_wgan.command import Parser, UserError, add_folders, as_json, name, number, read_json, run_main, seed, write
 from q4_wgan.networks import to_float
@@ -75,14 +74,12 @@ def train(options, data, folder):
 def main():
     parser = Parser(description=__doc__, epilog="""examples:
   python q4_wgan/train_classifier.py --dataset NAME    for the images in data/NAME/raw; before train.py --dataset NAME
-  python q4_wgan/train_classifier.py                   the one of Fashion-MNIST anew; what ships stays in use
-  python q4_wgan/train_classifier.py --quick           a test of the installation in a minute, keeps nothing""")
+  python q4_wgan/train_classifier.py                   the one of Fashion-MNIST anew; what ships stays in use""")
     add = parser.add_argument
     images.add_dataset(parser)
     add("--epochs", type=number(int, 1, 10_000), default=15, help="passes over the training images (default: 15)")
     add("--seed", type=seed, default=0, help="of all randomness (default: 0)")
     add("--name", type=name, help="of the run folder (default: q4_classifier_DATASET, where train.py looks for it)")
-    add("--quick", action="store_true", help="one pass over some of the images, keeps nothing")
     files.add_device(parser)
     add_folders(parser)
     args = parser.parse_args()
@@ -90,17 +87,13 @@ def main():
         raise UserError("--precision bfloat16: the classifier is trained in float32")
 
     args.precision = "float32"
-    data, folder = images.load(args.dataset, args.data_dir), args.results_dir / "runs"
-    if args.quick:
-        args.epochs, data = 1, images.Images(*(part[:5_000] for part in data))
-        scratch = tempfile.TemporaryDirectory()  # removed at the end of the process
-        folder = Path(scratch.name)
-    folder = folder / (args.name or f"q4_classifier_{args.dataset}")
+    data = images.load(args.dataset, args.data_dir)
+    folder = args.results_dir / "runs" / (args.name or f"q4_classifier_{args.dataset}")
     options = files.open_run(folder, {key: getattr(args, key) for key in ("dataset", "epochs", "seed")}, args)
+    trains = f"python q4_wgan/train.py --model wgan --dataset {args.dataset}"
     if (folder / "outcome.json").exists():
         found = read_json(folder / "outcome.json")
-        where = command.shown(folder / "classifier.pt")
-        print(f"this training has ended: test accuracy {found['test_accuracy']:.2%}; {where}")
+        print(f"this training has ended: test accuracy {found['test_accuracy']:.2%}\n{trains}")
         return
     network, seconds = train(options, data, folder)
     scores = {"validation_accuracy": accuracy(network, data.validation, data.validation_labels),
@@ -109,9 +102,7 @@ def main():
     write(folder / "classifier.pt", files.as_torch({**options, **scores, "state": state}))
     write(folder / "outcome.json", as_json(scores))
     (folder / "checkpoint.pt").unlink()
-    print(f"test accuracy {scores['test_accuracy']:.2%} (validation {scores['validation_accuracy']:.2%})"
-          + (" of a quick training; nothing of it was kept" if args.quick else
-             f"\npython q4_wgan/train.py --model wgan --dataset {args.dataset}"))
+    print(f"test accuracy {scores['test_accuracy']:.2%} (validation {scores['validation_accuracy']:.2%})\n{trains}")
 
 
 if __name__ == "__main__":

@@ -119,6 +119,9 @@ class Training:
         self.critic.requires_grad_(True)
         self.average.update_parameters(self.generator)
         self.add_losses(generator_loss=loss.detach())
+        self.count(began, core)
+
+    def count(self, began, core):
         self.iteration += 1
         self.summed += 1
         self.seconds += time.monotonic() - began

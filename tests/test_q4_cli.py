@@ -1,6 +1,7 @@
-"""q4_wgan's images from seeds, as commands and from Python, and what ships."""
+"""q4_wgan's images from seeds, as commands and from Python, what ships, and its scores."""
 
 import hashlib
+import json
 import os
 import re
 import subprocess
@@ -9,13 +10,15 @@ import sys
 import numpy as np
 import pytest
 import torch
-from helpers import ROOT, make_classifier, make_dataset, one_line, run_script
+from helpers import ROOT, make_classifier, make_dataset, one_line, run_script, tables
 from PIL import Image
 
 import q4_wgan
-from q4_wgan import classifier, command, files, sampling
+from q4_wgan import classifier, command, evaluate, files, sampling
 from q4_wgan.command import UserError
 from q4_wgan.networks import make_generator, to_pixels
+
+SCORES = json.loads((ROOT / "results/q4/scores.json").read_text())
 
 
 def content(seed=0, **change):
@@ -86,7 +89,7 @@ def tell_by_the_sum():
 
 
 def seeds_of(base, label, first, n):
-    generator = sampling.load_generator(base / "results/runs/mine/generator.pt")[0]
+    generator = sampling.load_generator(base / "results/runs/mine")[0]
     labels = sampling.draw_seeds(generator, range(first, first + 200)).sum((1, 2)) % 10
     return [first + i for i in range(200) if labels[i] == label][:n]
 
@@ -156,7 +159,7 @@ def test_home_is_the_users(base, tmp_path):
 @pytest.mark.parametrize("words, message", [
     (("--seeds", "5-2"), "5-2"), (("--seeds", "x"), "seeds"), (("--seeds", "-3"), "seeds"), (("--seeds", ""), "seeds"),
     (("--seeds", "4294967296"), "4294967296"), (("--seeds", "1" * 20), "seeds"), (("--seeds", "0-4294967295"), "seeds"),
-    (("--seeds", "0-4000", "--scale", 64), "--scale"), (("--label", "hat"), "hat"), (("--label", ""), "class"),
+    (("--scale", 17), "--scale"), (("--label", "hat"), "hat"), (("--label", ""), "class"),
     (("--interpolate", 1), "--interpolate"), (("--interpolate", 1, 2**32), str(2**32)),
     (("--interpolate", 1, 2, "--label", 3), "--label"), (("--scale", -1), "--scale"), (("--nonsense",), "nonsense"),
     (("--seed", "3"), "--seed"), (("--out", "x.jpg"), ".png"), (("--out", "x.gif"), "--interpolate"), (("--out", ""), "--out"),
@@ -177,11 +180,6 @@ def test_a_generator_that_is_none(base, tmp_path, data, message):
     one_line(generate(base, "--label", 1, run=tmp_path), message)
 
 
-@pytest.mark.parametrize("repeats, run, message", [(1, "results/runs/mine", "--repeats"), (2, "/nowhere", "/nowhere")])
-def test_bad_input_of_evaluate(base, repeats, run, message):
-    one_line(run_script("q4_wgan/evaluate.py", "--run", base / run, "--repeats", repeats), message)
-
-
 def test_started_as_a_user_does(base, tmp_path):
     """Not forked; with Jupyter's settings, which are not to be found outside of it."""
     environment = {**os.environ, "PYTHONSAFEPATH": "1", "MPLBACKEND": "module://matplotlib_inline.backend_inline"}
@@ -196,7 +194,7 @@ def test_started_as_a_user_does(base, tmp_path):
 def test_a_shipped_generator_draws_garments_and_is_a_run_folder(base, tmp_path, model):
     pixels = q4_wgan.generate(model, [7, 8])
     assert 20 < pixels.mean() < 150 and pixels.std() > 30
-    generator = sampling.load_generator(ROOT / f"weights/q4_{model}/generator.pt")[0]
+    generator = sampling.load_generator(sampling.SHIPPED[model])[0]
     with torch.no_grad():
         alone = to_pixels(generator(sampling.latents([7]))).numpy()  # as the first version of generate.py drew it
     assert np.abs(alone.astype(int) - pixels[:1]).max() <= 1
@@ -218,3 +216,52 @@ def test_sums_of_what_ships():
     ships = sorted(path.relative_to(ROOT / "weights").as_posix() for kind in ("pt", "joblib")
                    for path in (ROOT / "weights").rglob(f"*.{kind}"))
     assert [name for _, name in lines] == ships
+
+
+# ---- scores --------------------------------------------------------------------------------------
+
+def test_readme_has_the_scores():
+    texts = [(ROOT / name).read_text(encoding="utf-8") for name in ("q4_wgan/README.md", "README.md")]
+    ours, = tables(evaluate.table(SCORES))
+    assert ours in tables(texts[0])
+    short = next(table for table in tables(texts[1]) if table[0][1:] == ["DCGAN", "WGAN-GP"])
+    assert [row[1:3] for row in ours[1:3]] == [row[1:] for row in short[1:3]]  # the two distances
+
+
+def test_scores_are_of_what_ships():
+    for model in sampling.SHIPPED:
+        content, trained = sampling.load_generator(sampling.SHIPPED[model])[1], SCORES[model]["training"]
+        for key in ("objective", "arch", "dim", "iterations", "learning_rate", "seed"):
+            assert content[key] == trained[key]
+        outcome = json.loads((sampling.SHIPPED[model] / "outcome.json").read_text())
+        assert outcome["outcome"] == "converged" and outcome["relative_distance"] == content["relative_distance"]
+
+
+def test_nearest():
+    a, b = (torch.randint(0, 256, (n, 28, 28), dtype=torch.uint8) for n in (30, 40))
+    brute = torch.cdist(a.flatten(1).double() / 255, b.flatten(1).double() / 255).min(1).values
+    assert evaluate.nearest(a, b, chunk=7) == pytest.approx(brute.median().item(), abs=1e-3)
+
+
+@pytest.mark.parametrize("repeats, run, message", [(1, "results/runs/mine", "--repeats"), (2, "/nowhere", "/nowhere")])
+def test_bad_input_of_evaluate(base, repeats, run, message):
+    one_line(run_script("q4_wgan/evaluate.py", "--run", base / run, "--repeats", repeats), message)
+
+
+def noise():
+    """In place of the generators' images, which would take a minute."""
+    def sample(generator, n, seed, device):
+        return torch.randint(0, 256, (n, 28, 28), generator=torch.Generator().manual_seed(seed), dtype=torch.uint8)
+    sampling.sample = sample
+
+
+def test_the_pair_that_ships_is_scored_without_a_run(tmp_path):
+    make_dataset(tmp_path / "data", "FashionMNIST", train=240)
+    done = run_script("q4_wgan/evaluate.py", "--data-dir", tmp_path / "data", "--results-dir", tmp_path / "results",
+                      "--repeats", 2, "--seed", 5, prepare=(noise,))
+    assert done.returncode == 0, done.stderr
+    scores = json.loads((tmp_path / "results/runs/q4/scores.json").read_text())
+    assert evaluate.table(scores) in done.stdout and len(scores["real"]["calibration"]["without_one_class"]) == 10
+    for model in sampling.SHIPPED:
+        assert scores[model]["sampling_seeds"] == [5, 6] and scores[model]["relative_distance"]["n"] == 2
+        assert scores[model]["relative_distance"]["mean"] > 1 and scores[model]["training"]["objective"]

@@ -15,12 +15,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from helpers import KILLED, ROOT, die, make_dataset, one_line, run_script
+from helpers import KILLED, ROOT, die, make_dataset, one_line, run_script, tables
 from PIL import Image
 from scipy import stats as scipy_stats
 
-from q4_wgan import command, files, run, training
-from q4_wgan.experiments import benchmark, compare, figures, jobs, plots, stability, stats, textbook, tune
+from q4_wgan import command, files, metrics, run, training
+from q4_wgan.experiments import benchmark, compare, figures, jobs, plots, stability, textbook, tune
 
 README = (ROOT / "q4_wgan/experiments/README.md").read_text(encoding="utf-8")
 THREE = ("dcgan", "wgan-gp", "wgan-clip")
@@ -42,8 +42,8 @@ def data(tmp_path_factory):
     return make_dataset(tmp_path_factory.mktemp("experiments"), "FashionMNIST")
 
 
-def words(data, results, *more):
-    return ["--data-dir", str(data), "--results-dir", str(results), *map(str, more)]
+def folders(data, results):
+    return "--data-dir", data, "--results-dir", results
 
 
 # ---- the records that come with the repository ---------------------------------------------------
@@ -51,7 +51,7 @@ def words(data, results, *more):
 def test_all_lines_count_and_none_is_missing():
     """A key that changes would train for days what is there already."""
     rungs, missing = tune.search(SUMMARY)
-    assert not missing.keys() & set(THREE) and [len(rungs[name][0]) for name in THREE] == [24] * 3
+    assert not missing & set(THREE) and [len(rungs[name][0]) for name in THREE] == [24] * 3
     assert [len(lines) for lines in rungs["wgan-gp"]] == [24, 8, 3]
     drawn = {jobs.key(tune.draw(name, i, tune.DIM, times * tune.COMPUTE))
              for times, names, _ in tune.RUNGS for name in names for i in range(tune.DRAWS)}
@@ -83,7 +83,8 @@ def about(value):
 
 def test_summaries_and_tables_are_those_of_the_records():
     rungs, missing = tune.search(SUMMARY)
-    assert tune.summarise(rungs, missing) == about(published("tuning"))
+    result, found = tune.summarise(rungs, missing), published("tuning")
+    assert {name: result[name] for name in THREE} == about({name: found[name] for name in THREE})
     assert tune.markdown(rungs) in README
     found = published("comparison")
     chosen = found["settings"]
@@ -100,43 +101,42 @@ def test_summaries_and_tables_are_those_of_the_records():
     assert json.loads(json.dumps(result)) == about(found)
     assert stability.markdown(result) in README and stability.readings_markdown(result) in README
     assert benchmark.markdown(published("benchmark")) in README
-    assert figures.markdown(figures.attempts()) in README
-
-
-def test_both_readings_of_the_study():
-    found = published("stability")
-    assert [found["totals"][name]["within_100"] for name in THREE] == [11, 25, 0]
-    assert [found["totals"][name]["trained"] for name in THREE] == [30, 34, 19]
-    both = found["only_dcgan_or_wgan_gp_within_100"]
-    assert (both["only_dcgan"], both["only_wgan_gp"]) == (1, 15)
-    assert found["p_within_100"] == pytest.approx(2 * (1 + 16) / 2**16)
+    attempts = {}
+    for line in record("attempts"):
+        attempts.setdefault(line["attempt"], {}).update(line)
+    rows = [row for found in tables(README) if found[0][-1] == "end" for row in found[1:]]
+    assert len(rows) == len(attempts)
+    for row, attempt in zip(rows, attempts.values()):
+        last = attempt.get("relative_distance_last", attempt.get("relative_distance"))
+        assert (row[1], row[4], row[-1]) == (f"{attempt['learning_rate']:g}", attempt["outcome"], f"{last:.1f}" if last else "")
+        assert row[3] == f"{attempt.get('start', 0):,} to {attempt.get('reached', 0):,} of {attempt['iterations']:,}"
 
 
 # ---- arithmetic ----------------------------------------------------------------------------------
 
 def test_statistics():
-    found = stats.difference([20.0, 22.0, 24.0], [10.0, 12.0])  # Welch: variances 4 of 3 and 2 of 2
+    found = compare.difference([20.0, 22.0, 24.0], [10.0, 12.0])  # Welch: variances 4 of 3 and 2 of 2
     error = math.sqrt(4 / 3 + 2 / 2)
     freedom = error**4 / ((4 / 3)**2 / 2 + 1**2 / 1)
     assert found["mean"] == pytest.approx(11)
     assert found["high"] - 11 == pytest.approx(scipy_stats.t.ppf(0.975, freedom) * error) == pytest.approx(11 - found["low"])
-    assert stats.difference([1.0], [2.0, 3.0]) is None
-    assert stats.mean_std([3.0]) == {"mean": 3.0, "std": None, "n": 1}
-    assert stats.pairs([(True, False), (False, True), (False, True), (True, True)]) == ([1, 2, 1, 0], pytest.approx(1))
-    assert stats.pairs([]) == ([0, 0, 0, 0], 1.0)
+    assert compare.difference([1.0], [2.0, 3.0]) is None
+    assert metrics.mean_std([3.0]) == {"mean": 3.0, "std": None, "n": 1}
+    assert stability.pairs([(True, False), (False, True), (False, True), (True, True)]) == ([1, 2, 1, 0], pytest.approx(1))
+    assert stability.pairs([]) == ([0, 0, 0, 0], 1.0)
     curve = [{"iteration": 10, "core_seconds": 1.0, "relative_distance": 100.0},
              {"iteration": 20, "core_seconds": 2.0, "relative_distance": 25.0}]
-    assert stats.time_to(curve, 50) == pytest.approx(1.5)
-    assert stats.time_to(curve, 100) == 1.0 and stats.time_to(curve, 20) is None
-    assert stats.value_at(curve, 15, "relative_distance") == pytest.approx(50)
-    assert stats.value_at(curve, 25, "relative_distance") is None
+    assert compare.time_to(curve, 50) == pytest.approx(1.5)
+    assert compare.time_to(curve, 100) == 1.0 and compare.time_to(curve, 20) is None
+    assert compare.values_at([curve, curve], 15, "relative_distance") == pytest.approx([50, 50])
+    assert compare.values_at([curve], 25, "relative_distance") == []
     rows = [{"iteration": str(i), "critic_loss": str(i / 1000), "generator_loss": str(abs(i - 1000)),
              "relative_distance": "4" if i % 500 == 0 else "", "validation_critic_loss": str(i)}
             for i in range(10, 2001, 10)]
-    moments = stats.losses_at(rows, (1000,))
+    moments = figures.losses_at(rows, (1000,))
     assert [moment["iteration"] for moment in moments] == [500, 1000, 2000]
     assert moments[0]["critic_loss"] == pytest.approx(np.mean(np.arange(410, 510, 10)) / 1000)  # iterations 401 to 500
-    found = stats.lowest(rows, "generator_loss")
+    found = figures.lowest(rows, "generator_loss")
     assert found["iteration"] in (1240, 1250) and found["value"] == pytest.approx(125, abs=1)
 
 
@@ -157,33 +157,28 @@ def test_draws_and_compute():
 
 
 def test_the_search_ranks_and_tells():
-    def line(draw, outcome, distance, rate=2e-3):
-        return {"draw": draw, "learning_rate": rate, "generator_learning_rate": 2 * rate, "beta1": 0.5, "outcome": outcome,
+    def line(draw, outcome, distance):
+        return {"draw": draw, "learning_rate": 2e-3, "generator_learning_rate": 4e-3, "beta1": 0.5, "outcome": outcome,
                 "relative_distance": distance, "relative_distance_pixels": 3.0}
     rungs = {"dcgan": [[line(0, "converged", 40), line(1, "far", 50), line(2, "collapsed", 30)],
                        [line(0, "converged", 30), line(1, "converged", 20)], [line(1, "converged", 10)]]}
     assert [one["draw"] for one in tune.ranked(rungs["dcgan"][0])] == [0, 1, 2]  # the last rung decides:
     found = tune.summarise(rungs, {})["dcgan"]
-    assert found["best"] == {**rungs["dcgan"][2][0], "rung": 2} and found["edges"] == {}
+    assert found["best"] == rungs["dcgan"][2][0]
     assert found["outcomes"] == {"trained": 2, "collapsed": 1, "diverged": 0}
-    assert tune.summarise(rungs, {"dcgan": 2})["dcgan"]["best"] is None  # what is not complete has no best
+    assert tune.summarise(rungs, {"dcgan"})["dcgan"]["best"] is None  # what is not complete has no best
     assert [row.split(" | ")[6:] for row in tune.markdown(rungs).splitlines()[2:]] == [
         ["50.0", "20.0", "10.0", "3.0 |"], ["40.0", "30.0", "", "3.0 |"]]
-    assert tune.edges("dcgan", line(0, "converged", 1, 1.9e-2)) == {"learning_rate": "high"}
 
 
 def test_the_cells_of_the_study():
     wanted = stability.cells(2)
     assert wanted["wgan-gp", "no norm in G and D; WGAN-GP: layer norm in D", "paper"][0]["critic_norm"] == "layer"
-    paper, between, best = (wanted["dcgan", "baseline", rate][0] for rate in stability.RATES)
+    paper, between, best = (wanted["dcgan", "baseline", rate][0] for rate in ("paper", "between", "tuned"))
     assert paper["learning_rate"] == 2e-4 and best["iterations"] == stability.COMPUTE
     assert between["learning_rate"] == pytest.approx(math.sqrt(2e-4 * best["learning_rate"]), rel=0.02)
     width = wanted["dcgan", "double width", "tuned"][0]
     assert width["dim"] == 32 and width["iterations"] < stability.COMPUTE
-    curve = [{"relative_distance": 100.0}, {"relative_distance": 89.0}]
-    assert stability.came_to_rest({"outcome": "converged", "curve": curve}) is False
-    assert stability.came_to_rest({"outcome": "far", "curve": [curve[0], {"relative_distance": 91.0}]}) is True
-    assert stability.came_to_rest({"outcome": "diverged"}) is None
 
 
 # ---- runs ----------------------------------------------------------------------------------------
@@ -205,47 +200,41 @@ def script(name, attributes=(), killed_at=None):
 
 
 def bare(line):
+    """Without the time that it took."""
     line = {key: value for key, value in line.items() if key not in ("core_seconds", "time")}
-    return {**line, "curve": [{k: v for k, v in point.items() if k != "core_seconds"} for point in line["curve"]]}
+    return {**line, "curve": [{k: v for k, v in point.items() if k != "core_seconds"} for point in line.get("curve", [])]}
 
 
-def test_a_killed_comparison_goes_on_to_the_same_bits(data, tmp_path):
-    few = [("POINTS", (0.5, 1.0)), ("BATCH", 16)]
+def tuned_only(objective):
+    return {"tuned": jobs.tuned(objective)}
 
+
+@pytest.mark.parametrize("name, few, words, killed", [
+    ("compare", [("POINTS", (0.5, 1.0)), ("BATCH", 16)], ("--compute", 60), [("wgan-gp", 13), ("textbook", 4)]),
+    ("stability", [("SETTINGS", {"MLP generator": stability.SETTINGS["MLP generator"]}), ("rates", tuned_only), ("BATCH", 16)],
+     ("--compute", 20), [("wgan-gp", 2)])])
+def test_killed_and_gone_on_with_to_the_same_bits(data, tmp_path, name, few, words, killed):
     def start(folder, killed_at=None):
-        return run_script("q4_wgan/experiments/compare.py", *words(data, tmp_path / folder, "--dim", 2, "--compute", 60,
-                          "--seeds", 1, "--jobs", 1), prepare=(script, "compare", few, killed_at))
+        return run_script(f"q4_wgan/experiments/{name}.py", *folders(data, tmp_path / folder), "--dim", 2, *words, "--seeds", 1,
+                          "--jobs", 1, prepare=(script, name, few, killed_at))
+    record_name = {"compare": "comparison"}.get(name, name)
     done = start("whole")
     assert done.returncode == 0, done.stderr
-    for killed_at in (("wgan-gp", 13), ("textbook", 4)):
-        assert start("killed", killed_at).returncode == KILLED
-    assert len(list((tmp_path / "killed/runs").glob("q4_comparison_*/checkpoint.pt"))) == 1
+    for at in killed:
+        assert start("killed", at).returncode == KILLED
+    runs = tmp_path / "killed/runs"
+    assert len(list(runs.glob(f"q4_{record_name}_*/checkpoint.pt"))) == 1
+    before = record(record_name, runs / "q4")
     done = start("killed")
     assert done.returncode == 0, done.stderr
-    lines = [record("comparison", tmp_path / folder / "runs/q4") for folder in ("whole", "killed")]
-    assert len(lines[0]) >= 3 and list(map(bare, lines[0])) == list(map(bare, lines[1]))
-    assert not list((tmp_path / "killed/runs").glob("q4_comparison_*"))
-    for line in lines[1]:
-        assert line["curve"][-1]["iteration"] == line["iterations"] == line["reached"] and line["precision"]
-        assert {"precision", "recall", "relative_distance"} < line["test"].keys()
-    result = json.loads((tmp_path / "killed/runs/q4/comparison.json").read_text())
-    assert [entry["model"] for entry in result["runs"]] == list(result["settings"]) and "| DCGAN | 1 |" in done.stdout
-
-
-def test_a_killed_study_goes_on(data, tmp_path):
-    few = [("SETTINGS", {name: stability.SETTINGS[name] for name in ("baseline", "MLP generator")}), ("BATCH", 16)]
-    arguments = words(data, tmp_path, "--quick", "--jobs", 1)
-    path = "q4_wgan/experiments/stability.py"
-    done = run_script(path, *arguments, prepare=(script, "stability", few, ("wgan-gp", 2)))
-    assert done.returncode == KILLED
-    before = record("stability_quick", tmp_path / "runs/q4")
-    done = run_script(path, *arguments, prepare=(script, "stability", few))
-    assert done.returncode == 0, done.stderr
-    lines = record("stability_quick", tmp_path / "runs/q4")
-    assert len(lines) == 6 and lines[:len(before)] == before and len(before) == 2
-    result = json.loads((tmp_path / "runs/q4/stability_quick.json").read_text())
-    assert all(len(cell["outcomes"]) == 1 for cell in result["cells"]) and len(result["cells"]) == 6
-    assert Image.open(tmp_path / "runs/q4/stability_quick.png").size[0] > 1000
+    lines = [record(record_name, tmp_path / folder / "runs/q4") for folder in ("whole", "killed")]
+    assert len(lines[0]) >= 3 and list(map(bare, lines[0])) == list(map(bare, lines[1])) and lines[1][:len(before)] == before
+    assert not list(runs.glob("q4_*_*")) and all(line["reached"] == line["iterations"] and line["precision"] for line in lines[1])
+    assert Image.open(runs / f"q4/{record_name}.png").size[0] > 1000
+    if name == "compare":
+        assert all({"precision", "recall", "relative_distance"} < line["test"].keys() for line in lines[1])
+        assert all([point["iteration"] for point in line["curve"]][-1] == line["iterations"] for line in lines[1])
+        assert "| DCGAN | 1 |" in done.stdout
 
 
 def launch(log, *arguments, **environment):
@@ -267,7 +256,7 @@ def wait_for(true, process=None):
 def test_its_processes_save_and_end_with_a_killed_search(data, tmp_path):
     """Else they would train for another hour beside those of the same command."""
     log = tmp_path / "log"
-    process = launch(log, "q4_wgan/experiments/tune.py", *words(data, tmp_path, "--dim", 2, "--compute", 10**6, "--jobs", 2))
+    process = launch(log, "q4_wgan/experiments/tune.py", *folders(data, tmp_path), "--dim", 2, "--compute", 10**6, "--jobs", 2)
     wait_for(lambda: log.read_text().count("q4_tuning_") >= 2, process)
     children = [child for path in Path(f"/proc/{process.pid}/task").glob("*/children") for child in path.read_text().split()]
     mine = [child for child in children if b"loky" in Path(f"/proc/{child}/cmdline").read_bytes()]
@@ -288,8 +277,8 @@ def test_a_cluster_as_the_readme_starts_it(data, tmp_path):
     parts = (["scheduler", "--host", address], ["worker", address, "--nthreads", 1, "--no-nanny"])
     cluster = [launch(tmp_path / part[0], "-m", "dask", *part, "--no-dashboard", PYTHONPATH=".") for part in parts]
     try:
-        process = launch(tmp_path / "log", "q4_wgan/experiments/tune.py", *words(
-            data, tmp_path, "--dim", 2, "--compute", 20, "--draws", 1, "--scheduler", address))
+        process = launch(tmp_path / "log", "q4_wgan/experiments/tune.py", *folders(data, tmp_path), "--dim", 2,
+                         "--compute", 20, "--draws", 1, "--scheduler", address)
         assert process.wait(timeout=250) == 0, (tmp_path / "log").read_text()
     finally:
         for part in cluster:
@@ -303,7 +292,7 @@ def test_a_cluster_as_the_readme_starts_it(data, tmp_path):
 
 def test_a_cluster_without_the_modules(monkeypatch):
     distributed = pytest.importorskip("distributed")
-    client = SimpleNamespace(run=lambda find, name: {"worker 1": find(name), "worker 2": None}, close=lambda: None,
+    client = SimpleNamespace(run=lambda find, name: {"worker 1": find(name), "worker 2": None},
                              wait_for_workers=lambda n, timeout: None, run_on_scheduler=lambda find, name: None)
     monkeypatch.setattr(distributed, "Client", lambda address, timeout: client)
     with pytest.raises(command.UserError, match="the scheduler, worker 2 cannot import q4_wgan; .* PYTHONPATH=."):
@@ -314,44 +303,36 @@ def test_a_run_that_diverges_is_a_line(data, tmp_path):
     options = {"objective": "dcgan", "arch": "conv", "dim": 2, "batch": 16, "iterations": 60, "learning_rate": 1e38, "seed": 0}
     line = jobs.run_one(options, "run", data, tmp_path, "cpu", test=True)
     assert (line["outcome"], line["relative_distance"]) == ("diverged", None) and "test" not in line
-    assert jobs.rounded({"relative_distance": 1.23456, "recall": 0.123456, "class_frequencies": [0.33333]}, "") == {
-        "relative_distance": 1.235, "recall": 0.1235, "class_frequencies": [0.3333]}
 
 
 # ---- benchmark, figures, bad input ---------------------------------------------------------------
 
 def test_benchmark(data, tmp_path):
-    done = run_script("q4_wgan/experiments/benchmark.py", *words(data, tmp_path, "--dims", 2, "--rounds", 1))
+    done = run_script("q4_wgan/experiments/benchmark.py", *folders(data, tmp_path), "--dims", 2, "--rounds", 1)
     assert done.returncode == 0, done.stderr
     found = json.loads((tmp_path / "runs/q4/benchmark.json").read_text())["dims"]["2"]
     seconds = {name: entry["median"] for name, entry in found["seconds_per_iteration"].items()}
     assert found["cost"]["dcgan"] == 1 and seconds.keys() >= set(benchmark.LOOPS)
-    assert found["textbook_over_shipped"] == pytest.approx(seconds["textbook"] / seconds["wgan-gp 16"])
     assert "| WGAN-GP, 1 critic step, penalty on 16 |" in done.stdout
 
 
-def test_figures_of_the_pair(data, tmp_path):
+def test_figures_of_the_pair(tmp_path):
     """Also where the user's settings of matplotlib want TeX and PDF."""
+    data = make_dataset(tmp_path / "data", "FashionMNIST", test=5340)
     (tmp_path / "matplotlibrc").write_text("text.usetex: True\nsavefig.format: pdf\n")
-    done = run_script("q4_wgan/experiments/figures.py", *words(data, tmp_path),
+    done = run_script("q4_wgan/experiments/figures.py", *folders(data, tmp_path),
                       environment={"MATPLOTLIBRC": str(tmp_path / "matplotlibrc")})
     assert done.returncode == 0, done.stderr
     out = tmp_path / "runs/q4"
-    for name in ("losses", "distances", "images", "grids", *(f"{model}_{what}" for model in ("dcgan", "wgan")
+    for name in ("losses", "images", "grids", *(f"{model}_{what}" for model in ("dcgan", "wgan")
                                                              for what in ("samples", "training"))):
         assert Image.open(out / f"{name}.png").size[0] >= 700
-    for name in ("losses", "attempts"):
-        assert json.loads((out / f"{name}.json").read_text()) == about(published(name))
-    assert figures.markdown(figures.attempts()) in done.stdout
-    scores = published("scores")
-    for model, found in published("losses").items():
-        if "moments" in scores[model]:  # a machine's rounding is in the unit of the distance
-            assert [moment["critic_loss"] for moment in found["moments"]] == pytest.approx(
-                [moment["critic_loss"] for moment in scores[model]["moments"]], rel=1e-6)
+    assert json.loads((out / "losses.json").read_text()) == about(published("losses"))
 
 
 def test_figures_of_a_run(tmp_path):
-    shutil.copytree(ROOT / "weights/q4_dcgan", tmp_path / "mine")
+    (tmp_path / "mine").mkdir()
+    shutil.copy(ROOT / "weights/q4_dcgan/options.json", tmp_path / "mine")
     images = np.arange(3, dtype=np.uint8)[:, None, None, None] * np.full((1, 10, 28, 28), 100, dtype=np.uint8)
     np.savez(tmp_path / "mine/grids.npz", iterations=np.array([100, 200, 250]), images=images)
     arguments = ["q4_wgan/experiments/figures.py", "--run", tmp_path / "mine"]
@@ -365,18 +346,16 @@ def test_figures_of_a_run(tmp_path):
     (tmp_path / "mine/grids.npz").write_bytes(b"PK damaged")
     one_line(run_script(*arguments), "grids.npz")
     (tmp_path / "mine/grids.npz").unlink()  # as while it trains
-    assert "once it has ended" in run_script(*arguments).stdout
-    (tmp_path / "mine/metrics.csv").write_text("a,b\n1,2\n")
-    one_line(run_script(*arguments), "metrics.csv")
+    one_line(run_script(*arguments), "once it has ended")
 
 
 def test_pictures_of_what_is_not_there_yet():
     empty = tune.search(SimpleNamespace(**{**vars(SUMMARY), "dim": 5}))
-    assert empty[1] == dict.fromkeys(tune.LISTS, tune.DRAWS) and plots.tuning(empty[0], tune.PARTS)
+    assert empty[1] == set(tune.LISTS) and plots.tuning(empty[0], tune.PARTS)
     assert plots.comparison(dict.fromkeys(CHOSEN, []))
-    assert compare.summarise(dict.fromkeys(CHOSEN, []), CHOSEN)["runs"] == []
+    assert compare.summarise(dict.fromkeys(CHOSEN, []), CHOSEN)["equal_compute"] == {}
     result = stability.summarise(stability.cells(1, 5), {})
-    assert plots.stability(result, stability.TABLE_2) and "0 of 0" in stability.markdown(result)
+    assert plots.stability(result) and "0 of 0" in stability.markdown(result)
 
 
 @pytest.mark.parametrize("name, arguments, message", [

@@ -44,30 +44,27 @@ def often(save=0):
     run.run = driven
 
 
-def ended_at(iteration, how, save=0):
+def at_iteration(iteration, how, save=0):
     often(save)
     step = Training.step
 
     def stepping(self):
         step(self)
         if self.iteration == iteration:
-            how()
+            how(self)
     Training.step = stepping
 
 
-def interrupt():
+def killed(training):
+    die()
+
+
+def interrupted(training):
     os.kill(os.getpid(), signal.SIGINT)
 
 
-def diverging():
-    often()
-    step = Training.step
-
-    def stepping(self):
-        if self.iteration == 8:
-            self.critic.linear.weight.data.mul_(float("inf"))
-        step(self)
-    Training.step = stepping
+def diverging(training):
+    training.critic.linear.weight.data.mul_(float("inf"))
 
 
 def train(base, name, *words, model="wgan", prepare=(often,)):
@@ -99,15 +96,15 @@ def content(folder):
 
 
 @pytest.mark.parametrize("model, how, save", [
-    ("wgan", die, 0), ("wgan", interrupt, 60), ("dcgan", die, 0), ("wgan-clip", die, 60)])
+    ("wgan", killed, 0), ("wgan", interrupted, 60), ("dcgan", killed, 0), ("wgan-clip", killed, 60)])
 def test_the_same_command_goes_on_to_the_same_bits(base, model, how, save):
     name = f"{model}_{how.__name__}"
     folder = base / "results/runs" / name
-    done = train(base, name, model=model, prepare=(ended_at, 9, how, save))
-    assert done.returncode == (130 if how is interrupt else KILLED), done.stderr
+    done = train(base, name, model=model, prepare=(at_iteration, 9, how, save))
+    assert done.returncode == (130 if how is interrupted else KILLED), done.stderr
     assert LOOK <= set(os.listdir(folder)) and "outcome.json" not in os.listdir(folder)  # measured at iteration 6
     assert Image.open(folder / "samples.png").size[0] > 600
-    if how is interrupt:
+    if how is interrupted:
         assert done.stdout.splitlines()[-1] == f"python q4_wgan/generate.py --run {folder}"
     drawn = run_script("q4_wgan/generate.py", "--run", folder, "--seeds", 1)
     assert drawn.returncode == 0 and (folder / "generated_1.png").exists(), drawn.stderr
@@ -136,7 +133,7 @@ def test_a_run_that_has_ended(base):
 
 
 def test_a_training_that_diverges_keeps_its_last_good_generator(base):
-    done = train(base, "diverged", prepare=(diverging,))
+    done = train(base, "diverged", prepare=(at_iteration, 8, diverging))
     assert done.returncode == 0 and "diverged: a loss is NaN or infinite" in done.stdout, done.stderr
     folder = base / "results/runs/diverged"
     outcome = json.loads((folder / "outcome.json").read_text(), parse_constant=pytest.fail)
@@ -144,6 +141,12 @@ def test_a_training_that_diverges_keeps_its_last_good_generator(base):
     state = torch.load(folder / "generator.pt", weights_only=True)
     assert state["reached"] == 6 and all(value.isfinite().all() for value in state["state"].values())
     assert "diverged" in train(base, "diverged").stdout
+
+
+def beside(base, folder):
+    """The same data and classifier in another folder."""
+    shutil.copytree(base / "results/runs/q4_classifier_toy", folder / "results/runs/q4_classifier_toy")
+    (folder / "data").symlink_to(base / "data")
 
 
 def test_identical_images_are_one_line(base, tmp_path):
@@ -158,9 +161,8 @@ def test_identical_images_are_one_line(base, tmp_path):
 @pytest.mark.parametrize("name", ["options.json", "checkpoint.pt", "outcome.json"])
 @pytest.mark.parametrize("data", [b"", b"[]", b"\xff\xfe{"])
 def test_damaged_run_folders(base, tmp_path, name, data):
-    shutil.copytree(base / "results/runs/q4_classifier_toy", tmp_path / "results/runs/q4_classifier_toy")
+    beside(base, tmp_path)
     shutil.copytree(whole(base, "wgan"), tmp_path / "results/runs/x")
-    (tmp_path / "data").symlink_to(base / "data")
     if name == "checkpoint.pt":
         (tmp_path / "results/runs/x/outcome.json").unlink()
     (tmp_path / "results/runs/x" / name).write_bytes(data)
@@ -169,7 +171,7 @@ def test_damaged_run_folders(base, tmp_path, name, data):
 
 @pytest.mark.skipif(DEVICE != "cpu", reason="of a run that was elsewhere")
 def test_a_run_that_was_on_another_device(base):
-    done = train(base, "elsewhere", prepare=(ended_at, 3, die))
+    done = train(base, "elsewhere", prepare=(at_iteration, 3, killed))
     assert done.returncode == KILLED
     options = base / "results/runs/elsewhere/options.json"
     options.write_text(options.read_text().replace('"cpu"', '"cuda"'))
@@ -190,8 +192,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(base, words, message):
 
 
 def test_quick_keeps_nothing(base, tmp_path):
-    shutil.copytree(base / "results/runs/q4_classifier_toy", tmp_path / "results/runs/q4_classifier_toy")
-    (tmp_path / "data").symlink_to(base / "data")
+    beside(base, tmp_path)
     done = train(tmp_path, "quick", "--quick", model="dcgan")
     assert done.returncode == 0 and "nothing of it was kept" in done.stdout and "tmp" not in done.stdout, done.stderr
     assert os.listdir(tmp_path / "results/runs") == ["q4_classifier_toy"]
@@ -205,7 +206,7 @@ def test_short_and_paper_settings(base):
             ("lr", ("--model", "wgan", "--learning-rate", 0.01), [0.01, None, 0.0, 8, 5]),
             ("two", ("--model", "wgan", "--learning-rate", 0.01, "--generator-learning-rate", 0.02, "--critic-steps", 2), [0.01, 0.02, 0.0, 8, 2]),
             ("clip", ("--model", "wgan-clip", "--paper"), [5e-5, None, None, None, 5])):
-        assert train(base, name, *words, prepare=(ended_at, 1, die)).returncode == KILLED
+        assert train(base, name, *words, prepare=(at_iteration, 1, killed)).returncode == KILLED
         options = json.loads((base / "results/runs" / name / "options.json").read_text())
         keys = ("learning_rate", "generator_learning_rate", "beta1", "penalty_images", "critic_steps")
         assert [options.get(key) for key in keys] == wanted, name

@@ -1,10 +1,9 @@
 """Seconds of one iteration: DCGAN, clipping, WGAN-GP by critic steps and images of the penalty, and the textbook loop.
 
 Networks, batch and images are the same; the loops take turns, so that all see the same state of the machine, and the
-median counts. On one thread, as compare.py trains. In the precision that this processor is quicker in and, if that is
-bfloat16, in float32 as well; the textbook loop is in float32. Writes benchmark.json: seconds, cost in iterations of
-DCGAN (jobs.COST has such constants), and how many times as long the textbook loop takes as WGAN-GP with five steps and
-the penalty on 16 images.
+median counts. On one thread, as compare.py trains; in the precision that this processor is quicker in and, if that is
+bfloat16, in float32 as well. Writes benchmark.json: seconds, and cost in iterations of DCGAN (jobs.COST has such
+constants). Ten minutes.
 """
 
 import statistics
@@ -17,9 +16,9 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent))  # the repository, wherever the script is started
 from q4_wgan import files, images
-from q4_wgan.command import Parser, add_folders, as_json, number, path, run_main, seed, shown, write
+from q4_wgan.command import Parser, add_folders, as_json, number, path, run_main, shown, write
 from q4_wgan.experiments import textbook
-from q4_wgan.experiments.stats import table
+from q4_wgan.metrics import table
 from q4_wgan.training import BATCH, Training
 
 WARM_UP = 2  # rounds
@@ -30,20 +29,18 @@ LOOPS = {"dcgan": ("DCGAN", {}), "wgan-clip": ("WGAN, clipping", {}),
          "textbook": ("WGAN-GP, textbook loop", {})}  # {name in the record: title, options}
 
 
-def make(loop, dim, precision, seed, data, device):
+def make(loop, dim, precision, data, device):
     options = {"objective": loop.split()[0], "arch": "conv", "dim": dim, "batch": BATCH, "iterations": 10**6,
-               "learning_rate": 2e-4, "seed": seed, "precision": precision, **LOOPS[loop][1]}
+               "learning_rate": 2e-4, "seed": 0, "precision": precision, **LOOPS[loop][1]}
     return (textbook.Textbook if loop == "textbook" else Training)(options, data, device)
 
 
-def timed(function, device):
-    def now():
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-        return time.perf_counter()
-    began = now()
-    function()
-    return now() - began
+def timed(step, device):
+    began = time.perf_counter()
+    step()
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - began
 
 
 def processor():
@@ -72,21 +69,20 @@ def main():
     add = parser.add_argument
     add("--dims", type=number(int, 1, 1024), nargs="+", default=[64, 32, 16], help="widths D (default: 64 32 16)")
     add("--rounds", type=number(int, 1, 10_000), default=15, help="timed iterations of each (default: 15)")
-    add("--threads", type=number(int, 1, 1024), default=1, help="of the processor (default: 1)")
-    add("--seed", type=seed, default=0, help="of all randomness (default: 0)")
     add("--device", choices=("cpu", "cuda"), default="cpu", help="(default: cpu)")
     add("--out", type=path, metavar="FOLDER", help="for benchmark.json (default: results/runs/q4)")
     add_folders(parser)
     args = parser.parse_args()
 
-    torch.set_num_threads(args.threads)
+    torch.set_num_threads(1)
     device = files.pick_device(args.device)
     quick = files.pick_precision("auto", device)
-    kinds = {**{name: (name, quick) for name in LOOPS},  # {name in the record: loop, precision}
-             **{f"{name} float32": (name, "float32") for name in LOOPS if quick != "float32" and name != "textbook"}}
+    kinds = {name: (name, quick) for name in LOOPS}  # {name in the record: loop, precision}
+    if quick != "float32":
+        kinds |= {f"{name} float32": (name, "float32") for name in LOOPS if name != "textbook"}
     data, dims = images.load("fashion", args.data_dir), {}
     for dim in args.dims:
-        loops = {name: make(loop, dim, precision, args.seed, data, device) for name, (loop, precision) in kinds.items()}
+        loops = {name: make(loop, dim, precision, data, device) for name, (loop, precision) in kinds.items()}
         seconds = {name: [] for name in loops}
         for turn in tqdm(range(args.rounds + WARM_UP), unit="round", desc=f"D = {dim}"):
             for name, training in loops.items():
@@ -94,14 +90,10 @@ def main():
                 if turn >= WARM_UP:
                     seconds[name].append(taken)
         median = {name: statistics.median(values) for name, values in seconds.items()}
-        dims[str(dim)] = {
-            "seconds_per_iteration": {name: {"median": median[name], "min": min(values), "max": max(values),
-                                             "n": len(values)} for name, values in seconds.items()},
-            "textbook_over_shipped": median["textbook"] / median["wgan-gp 16"],
-            "cost": {name: median[name] / median["dcgan"] for name in loops}}
-    result = {"threads": args.threads, "precision": quick, "batch": BATCH, "device": device.type,
-              "processor": torch.cuda.get_device_name() if device.type == "cuda" else processor(),
-              "torch": str(torch.__version__), "dims": dims}
+        dims[str(dim)] = {"seconds_per_iteration": {name: {"median": median[name], "n": args.rounds} for name in loops},
+                          "cost": {name: median[name] / median["dcgan"] for name in loops}}
+    result = {"precision": quick, "batch": BATCH, "device": device.type, "torch": str(torch.__version__), "dims": dims,
+              "processor": torch.cuda.get_device_name() if device.type == "cuda" else processor()}
     out = (args.out or args.results_dir / "runs/q4") / "benchmark.json"
     write(out, as_json(result))
     print(markdown(result))

@@ -2,25 +2,26 @@
 
 WGAN-GP stands here twice: with Algorithm 1's five critic steps, and with as many as tune.py's search chose. A training
 of DCGAN has 30,000 iterations, about 35 minutes of a core; the others have as many as cost the same (jobs.COST), so
-that the counts are the same on any machine. The settings are the best draws of an equal search, on seeds of their own;
-the textbook loop has those of the authors' code, in float32. Both relative Frechet distances to the validation images
-are taken at 18 moments, spaced evenly in compute but for two early ones, and at the end those to the test images,
-precision and recall.
+that the counts are the same on any machine. The settings are the best draws of an equal search; the textbook loop has
+those of the authors' code. Both relative Frechet distances to the validation images are taken at 18 moments, and at the
+end those to the test images, precision and recall.
 
-Every training is a line of results/q4/comparison.jsonl or --out's as it ends; killed, the same command goes on, at most
-a minute back. Writes comparison.json and comparison.png. Generators are not kept: train.py on one thread, with the
-settings and the seed of a line, trains the same one. Takes ten hours of a core.
+A training is a line of comparison.jsonl as it ends; killed, the same command goes on. Writes comparison.json and
+comparison.png, and prints the tables. Takes ten hours of a core.
 """
 
 import itertools
+import math
 import sys
 from pathlib import Path
 
+import numpy as np
+from scipy import stats
+
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent))  # the repository, wherever the script is started
-from q4_wgan.command import Parser, UserError, as_json, number, run_main, shown, write
+from q4_wgan.command import Parser, UserError, number, run_main
 from q4_wgan.experiments import jobs, plots, textbook
-from q4_wgan.experiments.stats import difference, mean_std, table, time_to, value_at
-from q4_wgan.metrics import DISTANCES
+from q4_wgan.metrics import DISTANCES, mean_std, plus_minus, table
 from q4_wgan.plots import NAMES
 from q4_wgan.training import BATCH
 
@@ -48,56 +49,73 @@ def options_of(model, seed, chosen, dim=DIM, compute=COMPUTE):
     return {**options, "iterations": jobs.iterations(options, compute), "seed": seed}
 
 
-def summarise(lines, chosen):
-    """The content of comparison.json: every run, means over trainings, differences, times to reach distances.
+def difference(a, b):
+    """mean(a) - mean(b) of two independent samples with Welch's 95 % interval; None where one has a single value."""
+    if min(len(a), len(b)) < 2:
+        return None
+    interval = stats.ttest_ind(a, b, equal_var=False).confidence_interval(0.95)
+    return {"mean": float(np.mean(a) - np.mean(b)), "low": float(interval.low), "high": float(interval.high)}
 
-    lines: {model: lines of its trainings}. What is named "difference" is DCGAN - WGAN-GP with five critic steps;
-    "differences" are those of all pairs.
+
+def values_at(curves, iteration, of):
+    """`of` at an iteration, log-linear between the points, of those `curves` that it lies in."""
+    found = []
+    for curve in curves:
+        xs = [point["iteration"] for point in curve]
+        if xs[0] <= iteration <= xs[-1]:
+            found.append(float(np.exp(np.interp(iteration, xs, np.log([point[of] for point in curve])))))
+    return found
+
+
+def time_to(curve, distance):
+    """Core seconds until the relative distance first falls to `distance`, log-linear between points; None if never.
+
+    Where it is there at the first point already, that point's: an upper bound.
+    """
+    for before, point in zip([None, *curve], curve):
+        if point["relative_distance"] <= distance:
+            ends = point, before or point
+            return float(np.interp(math.log(distance), [math.log(one["relative_distance"]) for one in ends],
+                                   [one["core_seconds"] for one in ends]))
+    return None
+
+
+def summarise(lines, chosen):
+    """The content of comparison.json: means over trainings, differences of pairs, times to reach distances.
+
+    lines: {model: lines of its trainings}.
     """
     ended = {model: [line for line in mine if "test" in line] for model, mine in lines.items()}  # did not diverge
+    gans = [model for model in SEARCHED if model in lines]
+    iterations = {model: mine[0]["iterations"] for model, mine in lines.items() if mine}
     tests = {model: {score: [line["test"][score] for line in mine] for score in SCORES}
              for model, mine in ended.items()}
-    result = {"settings": chosen, "runs": [
-        {"model": model, "seed": line["seed"], "outcome": line["outcome"], "iterations": line["reached"],
-         "seconds": line["core_seconds"], **{score: line.get("test", {}).get(score) for score in SCORES},
-         "smallest_class_frequency": min(line["test"]["class_frequencies"]) if "test" in line else None,
-         "validation_relative_distance": line["relative_distance"]} for model, mine in lines.items() for line in mine]}
+    then = {model: {of: values_at([line["curve"] for line in ended[model]], iterations.get("wgan", 0), of)
+                    for of in DISTANCES} for model in gans}
 
     def means(values):
-        return {model: {score: mean_std(found) for score, found in scores.items() if found}
-                for model, scores in values.items() if any(scores.values())}
+        return {model: {score: mean_std(found) for score, found in scores.items()}
+                for model, scores in values.items() if all(scores.values())}
 
-    def differences(values, a="dcgan", b="wgan"):
-        return {score: difference(values[a][score], values[b][score]) for score in values[a]}
+    def differences(values):
+        return {f"{a} - {b}": {score: difference(values[a][score], values[b][score]) for score in values[a]}
+                for a, b in itertools.combinations(gans, 2)}
 
-    gans = [model for model in SEARCHED if model in lines]
-    result |= {"equal_compute": means(tests), "difference_at_equal_compute": differences(tests),
-               "differences_at_equal_compute": {f"{a} - {b}": differences(tests, a, b)
-                                                for a, b in itertools.combinations(gans, 2)}}
-    if ended["wgan"]:
-        last = ended["wgan"][0]["iterations"]
-        values = {(model, score): [value_at(line["curve"], last, score) for line in ended[model]]
-                  for model in gans for score in DISTANCES}
-        then = {model: {score: [value for value in values[model, score] if value is not None] for score in DISTANCES}
-                for model in gans}
-        result |= {"equal_iterations": {"iterations": last, **means(then)},
-                   "difference_at_equal_iterations": differences(then)}
-    result["seconds_to_reach"] = {model: {} for model in lines}
+    reached = {model: {} for model in lines}
     for model, distance in itertools.product(lines, REACHED):
         times = [time_to(line["curve"], distance) for line in ended[model]]
-        result["seconds_to_reach"][model][str(distance)] = {
-            "runs": times, **(mean_std(times) if times and None not in times else {})}
-    return result
+        reached[model][distance] = {"runs": times, **(mean_std(times) if times and None not in times else {})}
+    return {"settings": chosen, "iterations": iterations,
+            "equal_compute": means(tests), "differences_at_equal_compute": differences(tests),
+            "equal_iterations": means(then), "differences_at_equal_iterations": differences(then),
+            "seconds_to_reach": reached}
 
 
 def markdown(result):
     """The comparison as the table in q4_wgan/README.md."""
-    rows = []
-    for model, scores in result["equal_compute"].items():
-        cells = (f"{scores[score]['mean']:.{digits}f}" + (f" ± {scores[score]['std']:.{digits}f}"
-                                                         if scores[score]["n"] > 1 else "")
-                 for score, digits in SCORES.items())
-        rows.append((NAMES[model], scores["recall"]["n"], *cells))
+    rows = [(NAMES[model], scores["recall"]["n"],
+             *(plus_minus(scores[score], digits) for score, digits in SCORES.items()))
+            for model, scores in result["equal_compute"].items()]
     for pair, found in result["differences_at_equal_compute"].items():
         if None not in found.values():
             cells = (f"{found[score]['mean']:+.{digits}f} ({found[score]['low']:+.{digits}f} to "
@@ -109,13 +127,10 @@ def markdown(result):
 
 def times_markdown(result):
     """Minutes of a core until the trainings first reached each distance, as the table in README.md."""
-    rows = []
-    for model, reached in result["seconds_to_reach"].items():
-        cells = (f"{found['mean'] / 60:.1f}" + (f" ± {found['std'] / 60:.1f}" if found["n"] > 1 else "")
-                 if "mean" in found else f"{sum(t is not None for t in found['runs'])} of {len(found['runs'])}"
-                 for found in (reached[str(distance)] for distance in REACHED))
-        rows.append((NAMES[model], *cells))
-    return table(("", *REACHED), rows)
+    return table(("", *REACHED), (
+        (NAMES[model], *(plus_minus(found, 1, 1 / 60) if "mean" in found else
+                         f"{len(found['runs']) - found['runs'].count(None)} of {len(found['runs'])}"
+                         for found in reached.values())) for model, reached in result["seconds_to_reach"].items()))
 
 
 def main():
@@ -125,8 +140,7 @@ def main():
   python q4_wgan/experiments/compare.py --dim 4 --compute 200 --seeds 2    a smoke test, ten minutes""")
     parser.add_argument("--seeds", type=number(int, 1, 100), default=SEEDS,
                         help=f"trainings of each; the textbook loop has at most two (default: {SEEDS})")
-    jobs.add_arguments(parser, DIM, COMPUTE)
-    args = jobs.parse(parser)
+    args = jobs.parse(parser, DIM, COMPUTE)
 
     chosen = settings()
     # Seeds first: a comparison that is stopped early has some trainings of each.
@@ -136,12 +150,7 @@ def main():
                              points=POINTS, test=True)
     lines = {model: [line for (of, _), line in zip(work, found) if of == model and line] for model in chosen}
     result = summarise(lines, chosen)
-    write(args.out / "comparison.json", as_json(result))
-    write(args.out / "comparison.png", plots.comparison(lines), sync=False)
-    print(markdown(result), times_markdown(result), sep="\n\n")
-    if None in found:
-        print(f"{found.count(None)} of {len(found)} trainings are missing")
-    print(f"saved {shown(args.out / 'comparison.json')} and .png")
+    jobs.publish("comparison", args, result, plots.comparison(lines), markdown(result), times_markdown(result))
 
 
 if __name__ == "__main__":

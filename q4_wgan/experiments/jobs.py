@@ -1,8 +1,7 @@
 """Many runs: on the cores of this machine by joblib, or on a Dask cluster; each that has ended is a line of a record.
 
 tune.py, compare.py and stability.py are lists of options. A run has one thread and a fixed number of iterations, so it
-gives the same on any machine that rounds alike. Its precision is what the processor is quicker in: its line says which,
-and it is no part of what tells one run from another.
+gives the same on any machine that rounds alike. Its precision is what the processor is quicker in; its line says which.
 """
 
 import functools
@@ -18,7 +17,7 @@ from joblib.externals.loky.process_executor import TerminatedWorkerError
 from tqdm import tqdm
 
 from .. import files, images, run
-from ..command import ROOT, UserError, add_folders, number, path, positive, read_json, shown
+from ..command import ROOT, UserError, add_folders, as_json, number, path, positive, read_json, shown, write
 from ..objectives import OBJECTIVES
 from ..plots import NAMES
 from ..training import BATCH, Training
@@ -29,11 +28,10 @@ SETTINGS = ("learning_rate", "generator_learning_rate", "beta1", "penalty_images
 OPTIONS = ("objective", "arch", "dim", "batch", "iterations", *SETTINGS, "seed", "generator_arch", "generator_variant",
            "critic_norm", "critic_variant")  # what tells one run from another
 
-# What an iteration costs, in iterations of DCGAN, at D = 32 on one thread of an AMD EPYC. Constants, so that the counts
-# are the same on any machine, and those of five critic steps older than the others; benchmark.py measures them anew.
-# Five steps and clipping: medians of 10 in bfloat16; DCGAN 0.0690 s, the textbook loop in float32 0.6953 s.
-# One to three steps: medians of 10 in float32 on a processor without bfloat16; DCGAN 0.195 s.
-COST = {"dcgan": 1.0, "wgan-clip": 3.2, "textbook": 0.6953 / 0.0690,
+# What an iteration costs, in iterations of DCGAN, at D = 32 on one thread: medians of 10. Constants, so that the counts
+# are the same on any machine; benchmark.py measures them anew. Five steps and clipping: on an AMD EPYC in bfloat16; one
+# to three steps: in float32 on a processor without bfloat16.
+COST = {"dcgan": 1.0, "wgan-clip": 3.2, "textbook": 10.08,
         "wgan-gp": {1: {16: 1.0, 32: 1.2, 64: 1.4}, 2: {16: 1.6, 32: 1.8, 64: 2.2}, 3: {16: 2.2, 32: 2.5, 64: 2.8},
                     5: {16: 3.5, 32: 3.9, 64: 4.7}}}  # by critic steps and images of the penalty
 
@@ -65,8 +63,8 @@ def tuned(name):
     return {setting: best[setting] for setting in SETTINGS if best.get(setting) is not None}
 
 
-def add_arguments(parser, dim, compute):
-    """What tune.py, compare.py and stability.py have in common."""
+def parse(parser, dim, compute):
+    """The arguments of tune.py, compare.py or stability.py, with those that the three have in common."""
     add = parser.add_argument
     add("--summary", action="store_true", help="train nothing: say what is missing, and sum up what is there")
     add("--dim", type=number(int, 1, 1024), default=dim, help=f"width D (default: {dim})")
@@ -75,21 +73,15 @@ def add_arguments(parser, dim, compute):
     add("--jobs", type=number(int, 1, 1024), help="runs at once (default: one per core)")
     add("--scheduler", metavar="ADDRESS", help="of a Dask cluster to run on instead: tcp://host:8786")
     add("--device", choices=("cpu", "cuda"), default="cpu", help="of every run (default: cpu)")
-    add("--out", type=path, metavar="FOLDER", help="for new lines of the record, and for what is made of it (default: "
-        "results/runs/q4)")
+    add("--out", type=path, metavar="FOLDER",
+        help="for new lines of the record, and for what is made of it (default: results/runs/q4)")
     add_folders(parser)
-
-
-def parse(parser):
-    """The arguments, --out filled in. Raises UserError."""
     args = parser.parse_args()
     args.out = args.out or args.results_dir / "runs/q4"
     if args.scheduler is not None and args.jobs:
         raise UserError("--jobs is for this machine; a cluster has as many workers as were started")
     return args
 
-
-# ---- one run -------------------------------------------------------------------------------------
 
 @functools.lru_cache(1)
 def world(data_dir, device):
@@ -109,9 +101,9 @@ class Orphaned:
 def run_one(options, name, data_dir, results_dir, device, parent=None, points=(1.0,), test=False):
     """run.run as a line of a record, in any process or machine.
 
-    name: of its folder below `results_dir`. data_dir, results_dir: None for those of the repository, wherever it is.
+    name: of its folder in results_dir/runs. data_dir, results_dir: None for those of the repository, wherever it is.
     parent: the process id of the script that waits for it. points: at which fractions of the iterations the distance is
-    taken, the last one 1; several make a "curve". test: whether the last generator is scored on the test images, too.
+    taken; several make a "curve". test: whether the last generator is scored on the test images, too.
     """
     torch.set_num_threads(1)
     ground, n = world(data_dir or ROOT / "data", device), options["iterations"]
@@ -123,40 +115,29 @@ def run_one(options, name, data_dir, results_dir, device, parent=None, points=(1
     if result is None:
         os._exit(1)  # nobody is left to tell
     kept = ("outcome", "reached", *run.metrics.MEASURED, "core_seconds", *["curve"] * (len(points) > 1), "test")
-    return {**options, **machine, "precision": result["precision"],  # a run that went on keeps its own
-            **{name: rounded(result[name], name) for name in kept if name in result}}
+    found = {name: result[name] for name in kept if name in result}
+    found = json.loads(json.dumps(found), parse_float=lambda text: round(float(text), 4))
+    return {**options, **machine, "precision": result["precision"], **found}  # a run that went on keeps its own
 
-
-def rounded(value, name):
-    """Distances to three digits, frequencies and the like to four."""
-    if isinstance(value, dict):
-        return {key: rounded(part, key) for key, part in value.items()}
-    if isinstance(value, list):
-        return [rounded(part, name) for part in value]
-    return round(value, 3 if "distance" in name else 4) if isinstance(value, float) else value
-
-
-# ---- many runs -----------------------------------------------------------------------------------
 
 def run_missing(work, record, args, **how):
     """Run those of `work`, a list of options, that have no line in a record, and add these to --out's as they end.
 
-    record: its name, such as 'tuning'. how: the other arguments of `run_one`. Killed, the same call goes on with the
-    runs that were under way, at most a minute back. Returns the lines of `work` in its order; with --summary nothing is
-    run, and None stands for what is missing. Raises UserError.
+    record: its name, such as 'tuning'. how: the other arguments of `run_one`. Killed, the same call goes on. Returns
+    the lines of `work` in its order; with --summary nothing is run, and None stands for what is missing.
     """
     file, lines = args.out.resolve() / f"{record}.jsonl", {}
     for line in (*files.read_lines(PUBLISHED / file.name), *files.read_lines(file)):
         lines.setdefault(key(line), line)
     missing = {key(options): options for options in work if key(options) not in lines}
     if args.summary or not missing:
+        if missing:
+            print(f"{record}: {len(missing)} of {len(work)} runs are missing")
         return [lines.get(key(options)) for options in work]
     if args.scheduler is None:  # here, before many processes do it at once: the images may be missing, to be downloaded
         files.pick_device(args.device)
         images.load("fashion", args.data_dir)
     folders = {one: f"q4_{record}_{hashlib.sha1(one.encode()).hexdigest()[:12]}" for one in map(key, work)}
-    for one in folders.keys() & lines.keys():  # its script was killed between the line and the end of its folder
-        shutil.rmtree(args.results_dir / "runs" / folders[one], ignore_errors=True)
     places = (None if args.data_dir == ROOT / "data" else args.data_dir.resolve(),
               None if args.results_dir == ROOT / "results" else args.results_dir.resolve(), args.device)
     tasks = [(options, folders[one], *places) for one, options in missing.items()]
@@ -171,6 +152,13 @@ def run_missing(work, record, args, **how):
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"interrupted; what has ended is in {shown(file)}; the same command goes on") from None
     return [lines[key(options)] for options in work]
+
+
+def publish(name, args, summary, picture, *tables):
+    """Write what is made of a record, and print its tables."""
+    write(args.out / f"{name}.json", as_json(summary))
+    write(args.out / f"{name}.png", picture, sync=False)
+    print(*tables, f"saved {shown(args.out / name)}.json and .png", sep="\n\n")
 
 
 def ended(tasks, args, how):
@@ -203,7 +191,6 @@ def connect(address):
              **client.run(importlib.util.find_spec, "q4_wgan")}
     lacking = [name for name, spec in found.items() if spec is None]
     if lacking:
-        client.close()
         raise UserError(f"--scheduler {address}: {', '.join(lacking)} cannot import q4_wgan; start scheduler and "
                         "workers in the root of a copy of this repository, with PYTHONPATH=.")
     return client

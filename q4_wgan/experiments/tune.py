@@ -1,27 +1,26 @@
 """The search for settings, equal for DCGAN, WGAN-GP and WGAN with clipping: successive halving of random draws.
 
-24 draws of each objective, from the same distributions, train for a tenth of the compute of compare.py; the best 8 of
-each for three tenths; all but clipping, which compare.py leaves out, the best 3 for all of it. WGAN-GP is searched
-twice: with Algorithm 1's five critic steps, and with 1, 2, 3 or 5 of them. Every training starts anew, since the
-learning rates fall to 0 at its end. A short search alone misleads: DCGAN's best draws in it, of a high generator's
-rate, lose in the long run. All are compared by the relative distance to the validation images. D = 32, one thread.
+24 draws of each objective train for a tenth of the compute of compare.py; the best 8 of each for three tenths; all but
+clipping, which compare.py leaves out, the best 3 for all of it. WGAN-GP is searched twice: with Algorithm 1's five
+critic steps, and with 1, 2, 3 or 5 of them. Every training starts anew, since the learning rates fall to 0 at its end.
+All are compared by the relative distance to the validation images. D = 32, one thread.
 
-A run is a line of results/q4/tuning.jsonl or --out's as it ends; killed, the same command goes on, at most a minute
-back. Writes tuning.json (the best draw of each list on its last rung, and whether it lies at an edge) and tuning.png,
-and prints the table. Takes eighteen hours of a core.
+A run is a line of tuning.jsonl as it ends; killed, the same command goes on. Writes tuning.json (the best draw of each
+list on its last rung) and tuning.png, and prints the table. Takes eighteen hours of a core.
 """
 
 import itertools
 import math
 import sys
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent))  # the repository, wherever the script is started
-from q4_wgan.command import Parser, as_json, positive, run_main, shown, write
+from q4_wgan.command import Parser, positive, run_main
 from q4_wgan.experiments import jobs, plots
-from q4_wgan.experiments.stats import table
+from q4_wgan.metrics import table
 from q4_wgan.plots import NAMES
 from q4_wgan.training import BATCH
 
@@ -37,7 +36,6 @@ RUNGS = ((1, tuple(LISTS), 8), (3, tuple(LISTS), 3),  # times the compute, of wh
          (10, ("dcgan", "wgan-gp", "wgan-gp-steps"), 1))
 PARTS = "a tenth", "three tenths", "all"  # of the comparison's compute that the rungs have
 TRAINED = "converged", "far"  # outcomes with all ten classes
-EDGE = 0.1  # of a range in log: a best draw that close to its end asks for a wider one
 
 
 def draw(name, i, dim=DIM, compute=COMPUTE):
@@ -58,27 +56,14 @@ def draw(name, i, dim=DIM, compute=COMPUTE):
     return {**options, "iterations": jobs.iterations(options, compute), "seed": 0, "draw": i}
 
 
-def edges(name, line):
-    """Which of the searched ranges a draw of a list lies at the end of: {"learning_rate": "high", ...}."""
-    values = {"learning_rate": line["learning_rate"],
-              "generator's ratio": line["generator_learning_rate"] / line["learning_rate"]}
-    found = {}
-    for (key, value), pairs in zip(values.items(), zip(WIDE, NARROW[name])):
-        low, high = math.log(min(pair[0] for pair in pairs)), math.log(max(pair[1] for pair in pairs))
-        place = (math.log(value) - low) / (high - low)
-        if not EDGE <= place <= 1 - EDGE:
-            found[key] = "low" if place < EDGE else "high"
-    return found
-
-
 def ranked(lines):
     """What trained, by relative distance, then the others."""
     return sorted(lines, key=lambda line: (line["outcome"] not in TRAINED, line["relative_distance"] or math.inf))
 
 
 def search(args):
-    """({list: [lines of its first rung, of its second ...]}, {list: runs that its last rung there still lacks})."""
-    draws, rungs, missing = {name: range(args.draws) for name in LISTS}, {name: [] for name in LISTS}, {}
+    """({list: [lines of its first rung, of its second ...]}, the lists whose last rung there lacks runs)."""
+    draws, rungs, missing = {name: range(args.draws) for name in LISTS}, {name: [] for name in LISTS}, set()
     for times, names, kept in RUNGS:
         # The lists in turns: a search that is stopped early has some draws of each.
         work = [(name, i) for numbers in itertools.zip_longest(*(draws[name] for name in names))
@@ -91,24 +76,22 @@ def search(args):
                 continue
             rungs[name].append(lines)
             if len(lines) < len(mine):
-                missing[name] = len(mine) - len(lines)
+                missing.add(name)
             draws[name] = [line["draw"] for line in ranked(lines)[:kept]
                            if line["outcome"] in TRAINED and name not in missing]
     return rungs, missing
 
 
 def summarise(rungs, missing):
-    """{list: number of draws, outcomes on the first rung, the best line of the last one, and the ends of the ranges it
-    lies at}; no best where runs are missing."""
+    """{list: draws, their outcomes on the first rung, the best line of the last one; none where runs are missing}."""
     summary = {}
     for name, mine in rungs.items():
-        outcomes = [line["outcome"] for line in mine[0]]
-        tops = [{**ranked(lines)[0], "rung": rung} for rung, lines in enumerate(mine) if lines and name not in missing]
-        best = next((line for line in reversed(tops) if line["outcome"] in TRAINED), None)
+        outcomes = Counter(line["outcome"] for line in mine[0])
+        firsts = [ranked(lines)[0] for lines in reversed(mine) if lines and name not in missing]
         summary[name] = {
-            "draws": len(outcomes), "outcomes": {"trained": sum(map(outcomes.count, TRAINED)),
-                                                 **{one: outcomes.count(one) for one in ("collapsed", "diverged")}},
-            "best": best, "edges": edges(name, best) if best else {}, "missing": missing.get(name, 0)}
+            "draws": len(mine[0]), "outcomes": {"trained": sum(outcomes[one] for one in TRAINED),
+                                                "collapsed": outcomes["collapsed"], "diverged": outcomes["diverged"]},
+            "best": next((line for line in firsts if line["outcome"] in TRAINED), None)}
     return summary
 
 
@@ -123,8 +106,8 @@ def markdown(rungs):
             settings = {"critic_steps": 1 if name == "dcgan" else 5, **lines[0]}
             rows.append((NAMES[name], *(f"{settings[key]:g}" if key in settings else "" for key in jobs.SETTINGS),
                          *distances, f"{lines[-1]['relative_distance_pixels']:.1f}"))
-    return table(("", "critic's rate", "generator's rate", "beta1", "penalty on", "critic steps", *PARTS, "in pixels"),
-                 rows)
+    head = "", "critic's rate", "generator's rate", "beta1", "penalty on", "critic steps", *PARTS, "in pixels"
+    return table(head, rows)
 
 
 def main():
@@ -134,20 +117,9 @@ def main():
   python q4_wgan/experiments/tune.py --dim 4 --compute 20 --draws 2    a smoke test, some minutes""")
     parser.add_argument("--draws", type=positive, default=DRAWS,
                         help=f"of every list, on the first rung (default: {DRAWS})")
-    jobs.add_arguments(parser, DIM, COMPUTE)
-    args = jobs.parse(parser)
-
+    args = jobs.parse(parser, DIM, COMPUTE)
     rungs, missing = search(args)
-    summary = summarise(rungs, missing)
-    write(args.out / "tuning.json", as_json(summary))
-    write(args.out / "tuning.png", plots.tuning(rungs, PARTS), sync=False)
-    print(markdown(rungs))
-    for name, n in missing.items():
-        print(f"{NAMES[name]}: not ended, {n} trainings with {PARTS[len(rungs[name]) - 1]} of the compute are missing")
-    for name, found in summary.items():
-        for key, end in found["edges"].items():
-            print(f"{NAMES[name]}: the best draw lies at the {end} end of the range of the {key}: widen it")
-    print(f"saved {shown(args.out / 'tuning.json')} and .png")
+    jobs.publish("tuning", args, summarise(rungs, missing), plots.tuning(rungs, PARTS), markdown(rungs))
 
 
 if __name__ == "__main__":
