@@ -1,6 +1,6 @@
 """Features of images: raw pixels, principal components, and M1's posterior means. None of them sees a label.
 
-[7]: README.md's deviations from the paper.
+Also what one calls from Python: `features`, `decode`, `sample`, `reconstruct`. [7]: README.md's deviations.
 """
 
 from pathlib import Path
@@ -9,16 +9,28 @@ import numpy as np
 import torch
 from sklearn.decomposition import PCA
 
-from .command import ROOT
-from .vae import load_vae
+from . import files, vae
+from .command import ROOT, UserError
+from .images import SPELLINGS
 
 VAES = {"M1 (Bernoulli)": "bernoulli", "M1": "gaussian"}  # likelihoods by the name of the features
 NAMES = ("raw pixels", "PCA-50", *VAES)
 
 
-def base(name):
-    """The features that an ablation varies: "M1" for "M1, no distortion"."""
-    return "raw pixels" if name == "binarised pixels" else name.split(",")[0]
+def name_of(likelihood):
+    """'M1' or 'M1 (Bernoulli)', as the tables call the features."""
+    return next(name for name, own in VAES.items() if own == likelihood)
+
+
+def shipped(dataset, likelihood="gaussian"):
+    """The folder of the VAE that ships, which a data set of the user's own does not have."""
+    return ROOT / "weights" / f"q3_{dataset}{'' if likelihood == 'gaussian' else '_' + likelihood}"
+
+
+@torch.no_grad()
+def means(model, x):
+    """mu_phi(x) of pixels (n, 784) in [0, 1], as float32 numpy (n, 50)."""
+    return model.posterior(x.to(next(model.parameters()).device))[0].cpu().numpy()
 
 
 @torch.no_grad()
@@ -35,29 +47,71 @@ def posterior_means(model, images):
     return posterior(model, images)[0].numpy()
 
 
+@torch.no_grad()
+def decoded(model, z):
+    """The mean of p(x|z) for z (n, 50): float32 (n, 784) in [0, 1] on the CPU."""
+    return torch.sigmoid(model.decode(z.to(next(model.parameters()).device))).cpu()
+
+
 def raw_pixels(images):
     """uint8 (n, 28, 28) -> float32 numpy (n, 784) in [0, 1]."""
     return images.flatten(1).numpy().astype(np.float32) / 255
 
 
-def feature_map(name, dataset, images, weights_dir):
-    """The map from uint8 images (n, 28, 28) to float32 numpy features (n, d). PCA is of the training images."""
-    if name == "raw pixels":
-        return raw_pixels
-    if name == "PCA-50":
-        pca = PCA(50, svd_solver="covariance_eigh").fit(raw_pixels(images.train))
-        return lambda images: pca.transform(raw_pixels(images)).astype(np.float32)
-    model, _ = load_vae(weights_dir, dataset, VAES[name])
-    return lambda images: posterior_means(model, images)
+def pca(images):
+    """The map from uint8 images (n, 28, 28) to the 50 principal components of `images`, float32 numpy (n, 50)."""
+    fitted = PCA(50, svd_solver="covariance_eigh").fit(raw_pixels(images))
+    return lambda images: fitted.transform(raw_pixels(images)).astype(np.float32)
 
 
-def features(images, dataset="fashion", likelihood="gaussian", weights_dir=ROOT / "weights"):
-    """M1's features of images of your own: (n, 28, 28) uint8, numpy or torch -> float32 numpy (n, 50).
+# ---- from Python: every function takes the VAE of a run folder, or the one that ships for a data set ---------------
 
-    dataset: which shipped VAE, 'fashion' or 'mnist', or a set of your own that has been trained. Raises ValueError for
-    other shapes or types, command.UserError where the weights are missing or damaged.
-    """
-    images = torch.as_tensor(images)
-    if images.dtype != torch.uint8 or images.ndim != 3 or images.shape[1:] != (28, 28):
+def network(dataset, run):
+    name = SPELLINGS.get(str(dataset).lower(), str(dataset))
+    folder = shipped(name) if run is None else Path(run).expanduser()
+    if run is None and not folder.exists():
+        raise UserError(f"no VAE ships for {dataset!r}: 'fashion' and 'mnist' have one; or give run=, a folder that "
+                        "train.py wrote")
+    return vae.load(folder)[0]
+
+
+def checked(images):
+    images = torch.as_tensor(images, device="cpu")
+    if images.dtype != torch.uint8 or images.shape[1:] != (28, 28):
         raise ValueError(f"images must be uint8 of shape (n, 28, 28), not {images.dtype} of {tuple(images.shape)}")
-    return posterior_means(load_vae(Path(weights_dir), dataset, likelihood)[0], images)
+    return images
+
+
+def grey(x):
+    """(n, 784) in [0, 1] -> uint8 numpy (n, 28, 28)."""
+    return (x.view(-1, 28, 28) * 255).round().byte().numpy()
+
+
+def features(images, dataset="fashion", run=None):
+    """M1's features of images of your own: uint8 (n, 28, 28), numpy or torch -> float32 numpy (n, 50).
+
+    dataset: which of the VAEs that ship, 'fashion' or 'mnist'. run: a folder that train.py wrote, in place of these.
+    Raises ValueError for other shapes or types, command.UserError where there is no such VAE.
+    """
+    with files.own_session():
+        return posterior_means(network(dataset, run), checked(images))
+
+
+def decode(z, dataset="fashion", run=None):
+    """The decoder's mean images: z (n, 50), numpy or torch -> uint8 numpy (n, 28, 28)."""
+    with files.own_session():
+        return grey(decoded(network(dataset, run), torch.as_tensor(z, dtype=torch.float32, device="cpu")))
+
+
+def sample(n, seed=0, dataset="fashion", run=None):
+    """`n` images decoded from z ~ N(0, I): uint8 numpy (n, 28, 28). The Gaussian models' are poor: README.md."""
+    with files.own_session():
+        z = torch.randn(n, 50, generator=torch.Generator().manual_seed(seed))
+        return grey(decoded(network(dataset, run), z))
+
+
+def reconstruct(images, dataset="fashion", run=None):
+    """Images decoded from their own posterior means: uint8 (n, 28, 28) -> uint8 numpy (n, 28, 28)."""
+    with files.own_session():
+        model = network(dataset, run)
+        return grey(decoded(model, posterior(model, checked(images))[0]))

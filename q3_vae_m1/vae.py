@@ -1,11 +1,8 @@
-"""Algorithm 1 of Kingma et al. 2014, the training of M1's VAE, and the file that it ships in.
+"""Algorithm 1 of Kingma et al. 2014, the training of M1's VAE, and the file that it is kept in.
 
 [2] and so on: README.md's deviations from the paper.
 """
 
-import contextlib
-import ctypes
-import hashlib
 import math
 import time
 
@@ -14,17 +11,17 @@ import torch.nn.functional as F
 from tqdm import tqdm
 
 from . import files
-from .command import UserError, as_json, read, read_json, write
+from .command import UserError, as_json, shown, write
 from .m1 import M1
 
-# Chosen on the validation images (EXPERIMENTS.md). The Bernoulli model has the paper's weight.
+# Chosen on the validation images (experiments/README.md). The Bernoulli model has the paper's weight.
 DEFAULTS = {
     ("fashion", "gaussian"): {"epochs": 60, "kl_weight": 0.02, "distort": 0.2},
     ("mnist", "gaussian"): {"epochs": 100, "kl_weight": 0.1, "distort": 1.0},
     ("fashion", "bernoulli"): {"epochs": 60, "kl_weight": 1.0, "distort": 0.0},
     ("mnist", "bernoulli"): {"epochs": 60, "kl_weight": 1.0, "distort": 0.0},
 }
-GIVEN = ("epochs", "kl_weight", "distort", "learning_rate", "vae_seed")  # those that train.py has an option for
+CHECKPOINT_EVERY = 20  # seconds: what a kill costs at most
 
 
 def settings(dataset, likelihood="gaussian", **changes):
@@ -37,82 +34,125 @@ def settings(dataset, likelihood="gaussian", **changes):
     return chosen | DEFAULTS["mnist" if dataset == "mnist" else "fashion", likelihood] | changes
 
 
-def train(options, images, device, folder):
-    """Algorithm 1 on the training images. Returns (model, history: a row per epoch).
+def obtain(folder, options, images, show=None):
+    """(model, what its file says of it) of the VAE in a run folder, trained there if it is not there yet.
 
-    options: `settings` and "precision". images: of images.load. folder: gets options.json and, after every epoch,
-    metrics.csv and checkpoint.pt. Where it has a checkpoint, training goes on from there, to the same bits.
+    options: of files.open_run, with `settings` among them. show: see `train`. The weights are those of the file, in
+    float16, as every later use sees them.
     """
-    chosen = {key: value for key, value in options.items() if key != "precision"}
-    checkpoint = folder / "checkpoint.pt"
-    state = files.from_torch(read(checkpoint), checkpoint) if checkpoint.exists() else {}
-    if state and state.get("settings") != chosen:
-        raise UserError(f"{checkpoint}: not a checkpoint of this training")
-    write(folder / "options.json", as_json(options))
-    keep_freed_memory()
+    if not (folder / "vae.pt").exists():
+        model, history = train(options, images, folder, show)
+        chosen = {key: options[key] for key in settings("fashion")}
+        more = {"precision": options["precision"], "commit": options["commit"]}
+        write(folder / "vae.json", as_json({"settings": chosen, **more, "last_epoch": history[-1]}))
+        state = {name: value.detach().cpu().half() for name, value in model.state_dict().items()}  # float16 [5]
+        write(folder / "vae.pt", files.as_torch({
+            "model": "M1", "likelihood": model.likelihood, "sizes": model.sizes, "parameters": state,
+            "dataset": chosen["dataset"], "settings": chosen, **more, "history": history[-1]}))
+        (folder / "checkpoint.pt").unlink(missing_ok=True)
+    return load(folder, options["device"])
+
+
+def load(folder, device="cpu"):
+    """(network, what its file says of it) of the VAE in a run folder, or one that ships. Raises UserError."""
+    path = folder / "vae.pt"
+    if not path.exists():
+        going = "; its training has not ended" if (folder / "options.json").exists() else ""
+        raise UserError(f"{shown(folder)}: no vae.pt there, as train.py writes it{going}")
+    content = files.load_torch(path, "likelihood", "sizes", "parameters", "settings")
+    try:
+        model = M1(content["likelihood"], **content["sizes"])
+        parameters = {name: value.float() for name, value in content.pop("parameters").items()}
+    except (TypeError, AttributeError, RuntimeError):
+        raise UserError(f"{path}: damaged, or not a file that these scripts write") from None
+    files.load_state(model, parameters, path)
+    return model.to(device).eval(), content
+
+
+def train(options, images, folder, show=None):
+    """Algorithm 1 on the training images. Returns (model, history: a row per epoch). Raises UserError if it diverges.
+
+    options: of files.open_run, with `settings` among them. images: of images.load. folder: gets metrics.csv after every
+    epoch and checkpoint.pt several times a minute. Where it has a checkpoint, training goes on from there, to the same
+    bits. show: called with (model, history) after every epoch.
+    """
+    device = files.pick_device(options["device"])
     pixels, validation = (x.flatten(1).to(device) for x in (images.train, images.validation))
-    batch = min(chosen["batch_size"], len(pixels))
+    batch = min(options["batch_size"], len(pixels))
     steps = len(pixels) // batch  # of an epoch
+    total = options["epochs"] * steps
 
-    torch.manual_seed(chosen["vae_seed"])
-    model = M1(chosen["likelihood"]).to(device)
-    random = torch.Generator(device).manual_seed(chosen["vae_seed"])
-    optimizer, schedule = adam(model, chosen["learning_rate"], chosen["epochs"] * steps)
+    torch.manual_seed(options["vae_seed"])
+    model = M1(options["likelihood"]).to(device)
+    random = torch.Generator(device).manual_seed(options["vae_seed"])
+    optimizer, schedule = adam(model, options["learning_rate"], total)
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=options["precision"] == "bfloat16")  # [5]
-    history, parts = state.get("history", []), {"model": model, "optimizer": optimizer, "schedule": schedule}
-    if state:
-        random.set_state(state["random"])
-        for name, part in parts.items():
-            part.load_state_dict(state[name])
+    parts = {"model": model, "optimizer": optimizer, "schedule": schedule}
+    done, order, sums, history, seconds = restore(folder / "checkpoint.pt", parts, random, device)
 
-    done = len(history) * steps
-    with tqdm(total=chosen["epochs"] * steps, initial=done, unit="step", desc=f"VAE {chosen['dataset']}") as progress:
-        while len(history) < chosen["epochs"]:
-            began, sums = time.perf_counter(), torch.zeros(2, device=device)
-            order = torch.randperm(len(pixels), device=device, generator=random)
-            for rows in order[:steps * batch].split(batch):
-                # Algorithm 1: X^M, a minibatch of the images
-                x = network_input(pixels[rows], model, random)
-                seen = distorted(x, chosen["distort"], random) if chosen["distort"] else x  # [3]
-                # epsilon ~ N(0, I), from which z = mu + sigma * epsilon
-                noise = torch.randn(batch, model.sizes["latent"], device=device, generator=random)
-                # J = -ELBO, summed over the minibatch; the KL term has a weight [2] that rises from 0
-                with autocast:
-                    likelihood, kl = model.elbo(x, seen, noise)
-                done += 1
-                weight = chosen["kl_weight"] * min(1, done / max(1, chosen["warmup"] * steps))
-                loss = (weight * kl - likelihood).mean()
-                # g_theta, g_phi = gradients of J; theta, phi updated with them
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-                schedule.step()
-                sums += torch.stack([likelihood.detach().mean(), kl.detach().mean()])
-                progress.update()
-            means = (sums / steps).tolist()
-            if not all(map(math.isfinite, means)):
-                raise UserError(f"training diverged in epoch {len(history) + 1} (the ELBO is not finite): nothing was "
-                                "shipped; try a lower --learning-rate")
-            seconds = (history[-1]["seconds"] if history else 0) + time.perf_counter() - began
+    began = saved = time.perf_counter()
+    with tqdm(total=total, initial=done, unit="step", desc=f"VAE {options['dataset']}") as progress:
+        while done < total:
+            if done % steps == 0:
+                order, sums = torch.randperm(len(pixels), device=device, generator=random), torch.zeros_like(sums)
+            # Algorithm 1: X^M, a minibatch of the images
+            x = network_input(pixels[order[done % steps * batch:][:batch]], model, random)
+            seen = distorted(x, options["distort"], random) if options["distort"] else x  # [3]
+            # epsilon ~ N(0, I), from which z = mu + sigma * epsilon
+            noise = torch.randn(batch, model.sizes["latent"], device=device, generator=random)
+            # J = -ELBO, summed over the minibatch; the KL term has a weight [2] that rises from 0
             with autocast:
-                history.append(epoch_row(len(history) + 1, *means, model, validation) | {"seconds": round(seconds, 2)})
-            progress.set_postfix_str(f"ELBO {history[-1]['elbo']:.1f} nats")
-            lines = [history[0], *(["" if value is None else value for value in row.values()] for row in history)]
-            write(folder / "metrics.csv", "".join(",".join(map(str, line)) + "\n" for line in lines))
-            state = {name: part.state_dict() for name, part in parts.items()}
-            state |= {"random": random.get_state(), "history": history, "settings": chosen}
-            write(checkpoint, files.as_torch(state))
+                likelihood, kl = model.elbo(x, seen, noise)
+            done += 1
+            weight = options["kl_weight"] * min(1, done / max(1, options["warmup"] * steps))
+            loss = (weight * kl - likelihood).mean()
+            # g_theta, g_phi = gradients of J; theta, phi updated with them
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+            sums += torch.stack([likelihood.detach().mean(), kl.detach().mean()])
+            progress.update()
+            if done % steps == 0:
+                with autocast:
+                    row = epoch_row(done // steps, *(sums / steps).tolist(), model, validation)
+                if not all(math.isfinite(value) for value in row.values() if value is not None):
+                    raise UserError(f"training diverged in epoch {row['epoch']} (the ELBO is not finite); try a lower "
+                                    "--learning-rate")
+                seconds, began = seconds + time.perf_counter() - began, time.perf_counter()
+                history.append(row | {"seconds": round(seconds, 2)})
+                progress.set_postfix_str(f"ELBO {row['elbo']:.1f} nats")
+                lines = [row, *(["" if value is None else value for value in row.values()] for row in history)]
+                write(folder / "metrics.csv", "".join(",".join(map(str, line)) + "\n" for line in lines), sync=False)
+                if show:
+                    show(model, history)
+                    began = time.perf_counter()  # pictures are no training
+            if time.perf_counter() - saved >= CHECKPOINT_EVERY:
+                seconds, began = seconds + time.perf_counter() - began, time.perf_counter()
+                state = {name: part.state_dict() for name, part in parts.items()}
+                state |= {"random": random.get_state(), "done": done, "order": order.int(), "sums": sums,
+                          "history": history, "seconds": seconds}
+                write(folder / "checkpoint.pt", files.as_torch(state))
+                saved = time.perf_counter()
     return model.eval(), history
 
 
-def interrupted(folder):
-    """The options of the training that was interrupted in `folder`; None where there is none. Raises UserError."""
-    if not (folder / "checkpoint.pt").exists():
-        return None
-    options = read_json(folder / "options.json")
-    if options.keys() != settings("fashion").keys() | {"precision"}:
-        raise UserError(f"{folder / 'options.json'}: damaged, not the options of a training")
-    return options
+def restore(path, parts, random, device):
+    """(steps done, order of the images, sums of the epoch, history, seconds) as a checkpoint has them, or as at first.
+
+    parts: {name: what has load_state_dict}; these and the generator are set. Raises UserError for a damaged file.
+    """
+    if not path.exists():
+        return 0, None, torch.zeros(2, device=device), [], 0.0
+    state = files.load_torch(path, *parts, "random", "done", "order", "sums", "history", "seconds")
+    try:
+        for name, part in parts.items():
+            part.load_state_dict(state[name])
+        random.set_state(state["random"])
+        return (state["done"], state["order"].to(device).long(), state["sums"].to(device), state["history"],
+                state["seconds"])
+    except (RuntimeError, ValueError, KeyError, TypeError, AttributeError):
+        raise UserError(f"{path}: damaged, or of another training; without it the training begins anew") from None
 
 
 def adam(model, rate, total):
@@ -146,14 +186,6 @@ def distorted(x, strength, random):
     return F.grid_sample(x.view(-1, 1, side, side), grid, align_corners=False).view_as(x)
 
 
-def keep_freed_memory():
-    """Tell glibc to keep freed blocks up to 32 MiB: a tenth of a step's time goes into faulting them in again."""
-    with contextlib.suppress(OSError, AttributeError, TypeError):  # another C library
-        libc = ctypes.CDLL("libc.so.6")
-        libc.mallopt(-3, 2**25)  # M_MMAP_THRESHOLD
-        libc.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD
-
-
 @torch.no_grad()
 def epoch_row(epoch, likelihood, kl, model, validation):
     """What is logged of an epoch, in nats per image. The validation images' ELBO is never used."""
@@ -161,47 +193,7 @@ def epoch_row(epoch, likelihood, kl, model, validation):
     x = network_input(validation, model, fixed)
     noise = torch.randn(len(x), model.sizes["latent"], device=x.device, generator=fixed)
     outside, outside_kl = (term.mean().item() for term in model.elbo(x, x, noise))
-    sigma_x = math.exp(0.5 * model.log_variance.item()) if model.likelihood == "gaussian" else None
+    sigma_x = torch.exp(0.5 * model.log_variance).item() if model.likelihood == "gaussian" else None
     return {"epoch": epoch, "elbo": likelihood - kl, "log_likelihood": likelihood, "kl": kl,
             "validation_elbo": outside - outside_kl, "sigma_x": sigma_x,
-            "active_latents": int((model.posterior(x)[0].std(0) > 0.1).sum())}
-
-
-# ---- the file that ships -------------------------------------------------------------------------
-
-def vae_path(weights_dir, dataset, likelihood="gaussian"):
-    return weights_dir / f"q3_vae_{dataset}{'' if likelihood == 'gaussian' else '_' + likelihood}.pt"
-
-
-def as_options(chosen):
-    """What train.py must be told to use the VAE of these `settings` again, but for data set and likelihood."""
-    usual = settings(chosen["dataset"], chosen["likelihood"])
-    return "".join(f" --{key.replace('_', '-')} {chosen[key]}" for key in GIVEN if chosen[key] != usual[key])
-
-
-def as_bytes(model, options, history):
-    """The file of a VAE: its weights as float16 [5], and a plain dict of what it is."""
-    parameters = {name: value.detach().cpu().half() for name, value in model.state_dict().items()}
-    chosen = {key: value for key, value in options.items() if key != "precision"}
-    return files.as_torch({
-        "model": "M1", "likelihood": model.likelihood, "sizes": model.sizes, "parameters": parameters,
-        "dataset": chosen["dataset"], "settings": chosen, "precision": options["precision"], "commit": files.commit(),
-        "history": history[-1]})
-
-
-def load_vae(weights_dir, dataset, likelihood="gaussian", device=torch.device("cpu")):
-    """(network, what its file says of it, with the file's "sha256"). Raises UserError."""
-    path = vae_path(weights_dir, dataset, likelihood)
-    remedy = f"python q3_vae_m1/train.py --dataset {dataset} --likelihood {likelihood} --retrain"
-    data, remedy = files.read_shipped(path, remedy), files.with_folder(remedy, weights_dir)
-    content = files.from_torch(data, path)
-    try:
-        model = M1(content["likelihood"], **content["sizes"])
-        parameters = {name: value.float() for name, value in content.pop("parameters").items()}
-        named = vae_path(weights_dir, content["settings"]["dataset"], content["settings"]["likelihood"]).name
-    except (KeyError, TypeError, AttributeError, RuntimeError):
-        raise UserError(f"{path}: holds no weights of M1; make it with `{remedy}`") from None
-    if named != path.name:
-        raise UserError(f"{path}: holds what should be named {named}; restore it, or make it with `{remedy}`")
-    files.load_state(model, parameters, path)
-    return model.to(device).eval(), content | {"sha256": hashlib.sha256(data).hexdigest()}
+            "active_latents": int((model.posterior(x)[0].std(0, correction=0) > 0.1).sum())}

@@ -1,20 +1,23 @@
 """The tables of question 3, from the record that record.py fills: mean test errors in %, how they vary, differences.
 
-Writes results/q3/table_DATASET.json, differences.json (paired, with 95 % intervals: intervals.py) and table.png, prints
-all tables in Markdown, and puts them into README.md and EXPERIMENTS.md in place of those with the same header (not with
-another --results-dir). Takes seconds. A row has the trainings of its VAE that have all draws so far.
+Writes table_DATASET.json, differences.json (paired, with 95 % intervals: intervals.py) and table.png into --out, and
+prints all tables in Markdown, as the READMEs have them. Takes seconds. A row has the trainings of its VAE that have all
+draws so far.
 """
 
+import re
 import sys
+from decimal import ROUND_HALF_UP, Decimal
 from pathlib import Path
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the repository, wherever the script is started
-from q3_vae_m1 import classifiers, files, intervals, markdown, plots
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent))  # the repository, wherever the script is started
+from q3_vae_m1 import classifiers, files, images
 from q3_vae_m1.classifiers import COUNTS
-from q3_vae_m1.command import ROOT, Parser, UserError, add_folders, as_json, check_writable, run_main, write
-from q3_vae_m1.features import NAMES, base
+from q3_vae_m1.command import ROOT, Parser, UserError, as_json, path, read_json, run_main, shown, write
+from q3_vae_m1.experiments import DATASETS, RECORD, intervals, plots
+from q3_vae_m1.features import NAMES
 
 # Table 1 of Kingma et al. 2014: test error in % on MNIST, mean and standard deviation where given.
 PAPER = {
@@ -24,16 +27,22 @@ PAPER = {
 }
 PAPER_STD = {"AtlasRBF": [0.95, None, 0.12, None], "M1+TSVM": [0.25, 0.049, 0.07, 0.04], "M2": [1.71, 0.13, 0.56, 0.63],
              "M1+M2": [0.14, 0.05, 0.02, 0.04]}
-FITS = {"svm": "SVM", "transductive": "transductive", "default": "default SVM"}  # of the record, after "features+"
+FITS = {"svm": "SVM", "virtual": "SVM, virtual examples", "transductive": "transductive",
+        "default": "default SVM"}
 MAIN = [f"{features}+{fit}" for fit in FITS.values() for features in NAMES]  # the others are ablations
 PICTURE = {"": ("raw pixels+SVM", "M1 (Bernoulli)+SVM", "M1+SVM", "M1 (Bernoulli)+transductive", "M1+transductive"),
            "paper": ("M1+TSVM", "M2", "M1+M2")}
 PAIRS = [(f"{a}+{fit}", f"{b}+{fit}") for fit in ("SVM", "transductive") for a, b in (
     ("M1", "raw pixels"), ("M1", "PCA-50"), ("M1 (Bernoulli)", "raw pixels"), ("M1", "M1 (Bernoulli)"))]
-PAIRS += [("M1+transductive", "M1+SVM"), ("M1+default SVM", "raw pixels+default SVM")]
+PAIRS += [("M1+SVM, virtual examples", "M1+SVM"), ("raw pixels+SVM, virtual examples", "raw pixels+SVM"),
+          ("M1+SVM, virtual examples", "raw pixels+SVM, virtual examples"), ("M1+transductive", "M1+SVM"),
+          ("M1+default SVM", "raw pixels+default SVM")]
 EXAMPLES = """examples:
-  python q3_vae_m1/table.py"""
+  python q3_vae_m1/experiments/table.py
+  python q3_vae_m1/experiments/table.py --out results/q3     as the maintainer does after record.py --out results/q3"""
 
+
+# ---- from the record to the results --------------------------------------------------------------
 
 def methods(lines, dataset):
     """{method: {label count: {seed of the VAE's training: errors (draws,)}}}, trainings that have all draws."""
@@ -74,10 +83,15 @@ def table(dataset, found):
     return content
 
 
+def varied(method):
+    """The method that an ablation varies: "M1+SVM" for "M1, no distortion+SVM"."""
+    features, fit = method.split("+")
+    return f"{'raw pixels' if features == 'binarised pixels' else features.split(',')[0]}+{fit}"
+
+
 def differences(dataset, found):
     """Entries of differences.json: a - b in points of test error. An ablation is compared with what it varies."""
-    pairs = PAIRS + [(f"{features}+{fit}", f"{base(features)}+{fit}")
-                     for features, fit in (method.split("+") for method in found if method not in MAIN)]
+    pairs = PAIRS + [(method, varied(method)) for method in found if method not in MAIN]
     entries = []
     for (a, b), n in ((pair, n) for pair in pairs if set(pair) <= found.keys() for n in COUNTS):
         d = intervals.paired(found[a][n], found[b][n])
@@ -88,31 +102,105 @@ def differences(dataset, found):
     return entries
 
 
+# ---- from the results to Markdown ----------------------------------------------------------------
+
+def markdown(content, entries, searches):
+    """All tables of a data set. content: of `table`. entries: of `differences`. searches: {what: rows of tune.py}."""
+    title, main = images.title(content["dataset"]), {row["method"] for row in content["rows"]}
+    paper = [row | {"method": f"paper: {row['method']}"} for row in content.get("paper", ())]
+    own, others = ([e for e in entries if (e["a"] in main) == wanted] for wanted in (True, False))
+    found = [
+        rows_of([f"{title}: test error in %", "trainings"], error_cells(content["rows"] + paper)),
+        rows_of([f"{title}: difference in points"], difference_cells(own)),
+        rows_of([f"{title}: ablations, test error in %", "trainings"], error_cells(content["ablations"])),
+        rows_of([f"{title}: ablations, difference in points"], difference_cells(others)),
+        rows_of([f"{title}: likelihood", "KL weight", "distortion", "active latents", "kernel"], (
+            [s["likelihood"], f"{s['kl_weight']:g}", f"{s['distort']:g}", f"{row['active_latents']} of 50",
+             "exponential" if row["power"] == 1 else "RBF", *searched(row)]
+            for row in searches["vae"] for s in [row["settings"]])),
+        rows_of([f"{title}: alpha, steps", "rounds", "weight", "sharpness"], (
+            [f"{s['alpha']:g}, {s['steps']}", s["rounds"], f"{s['weight']:g}", f"{s['sharpness']:g}", *searched(row)]
+            for row in searches["transductive"] for s in [classifiers.TRANSDUCTIVE | row["change"]])),
+        rows_of([f"{title}: virtual examples for", "strength", "copies", "C"], (
+            [named(f"{row['features']}+{row['classifier']}"), f"{s['strength']:g}", s["copies"], f"{s.get('C', 10):g}",
+             *searched(row)] for row in searches["virtual"] for s in [row["change"]])),
+        rows_of([f"{title}: graph of"], ([row["graph"], *searched(row)] for row in searches["graph"])),
+    ]
+    return [made for made in found if made.count("\n") > 2]
+
+
+def rows_of(head, rows):
+    """Columns of `head`, then one for each label count."""
+    lines = [[*head, *COUNTS], ["---"] * (len(head) + len(COUNTS)), *rows]
+    return "".join("| " + " | ".join(map(str, cells)) + " |\n" for cells in lines)
+
+
+def two_digits(value):
+    """Halves up, as the report rounds."""
+    return str(Decimal(str(value)).quantize(Decimal("0.01"), ROUND_HALF_UP))
+
+
+def named(method):
+    """A method as the texts call it: M1 is ours, and the Bernoulli model has the paper's likelihood."""
+    return re.sub("^M1(?! [(])", "M1 (ours)", method).replace("(Bernoulli)", "(paper's likelihood)")
+
+
+def searched(row):
+    """Cells of tune.py's validation errors."""
+    return [two_digits(row["errors"][str(n)]) for n in COUNTS]
+
+
+def error_cells(rows):
+    """For every method: mean ± standard deviation over the draws (over the trainings)."""
+    for method in dict.fromkeys(row["method"] for row in rows):
+        own = {row["labels"]: row for row in rows if row["method"] == method}
+        cells = []
+        for n in COUNTS:
+            row = own.get(n, {"error_mean": None})
+            values = [row.get(key) for key in ("error_mean", "error_std", "training_std")]
+            texts = [form.format(two_digits(v)) for form, v in zip(("{}", " ± {}", " ({})"), values) if v is not None]
+            cells.append("".join(texts) or "–")
+        yield [named(method), next(iter(own.values())).get("trainings") or "", *cells]
+
+
+def difference_cells(entries):
+    """For every pair a - b: the mean and its 95 % interval."""
+    by_pair = {}
+    for e in entries:
+        mean, low, high = (f"{Decimal(two_digits(e[key])):+}" for key in ("difference", "low", "high"))
+        by_pair.setdefault((e["a"], e["b"]), []).append(f"{mean} [{low}, {high}]".replace("-", "−"))
+    return [[f"{named(a)} − {named(b)}", *cells] for (a, b), cells in by_pair.items()]
+
+
+def searches_of(dataset, folder):
+    """{what: rows} of tune.py's results."""
+    paths = {what: folder / f"{what}_search_{dataset}.json" for what in ("vae", "transductive", "virtual", "graph")}
+    return {what: read_json(path)["rows"] if path.exists() else () for what, path in paths.items()}
+
+
 def main():
     parser = Parser(description=__doc__, epilog=EXAMPLES)
-    add_folders(parser, "results")
+    parser.add_argument("--out", type=path, default=ROOT / "results/runs/q3_record", metavar="FOLDER",
+                        help="record.py's, whose lines are added to the tracked record (default: "
+                        "results/runs/q3_record)")
     o = parser.parse_args()
-    folder = o.results_dir / "q3"
-    check_writable(folder)
-    lines = files.read_lines(folder / "errors.jsonl")
-    found = {dataset: methods(lines, dataset) for dataset in dict.fromkeys(line["dataset"] for line in lines)}
-    if not any(found.values()):
-        raise UserError(f"{folder / 'errors.jsonl'}: nothing there yet; `python q3_vae_m1/record.py` fills it")
-    contents = {dataset: table(dataset, own) for dataset, own in found.items() if own}
-    for dataset, content in contents.items():
-        write(folder / f"table_{dataset}.json", as_json(content))
-    entries = [entry for dataset in contents for entry in differences(dataset, found[dataset])]
-    write(folder / "differences.json", as_json(entries))
-    shown = {dataset: [row for row in content["rows"] if row["method"] in PICTURE[""]]
-             for dataset, content in contents.items()}
+    lines = [line for record in {RECORD, o.out.resolve() / RECORD.name} for line in files.read_lines(record)]
+    found = {dataset: methods(lines, dataset) for dataset in DATASETS}
+    if not all(found.values()):
+        raise UserError(f"{shown(RECORD)}: no lines of {' and '.join(d for d in found if not found[d])}; record.py "
+                        "makes them")
+    entries, shown_rows = [], {}
+    for dataset in DATASETS:
+        content, own = table(dataset, found[dataset]), differences(dataset, found[dataset])
+        write(o.out / f"table_{dataset}.json", as_json(content))
+        entries += own
+        shown_rows[dataset] = [row | {"method": named(row["method"])} for row in content["rows"]
+                               if row["method"] in PICTURE[""]]
+        print("\n".join(markdown(content, own, searches_of(dataset, ROOT / "results/q3"))))
+    write(o.out / "differences.json", as_json(entries))
     paper = {m: {n: v for n, v in zip(COUNTS, PAPER[m]) if v is not None} for m in PICTURE["paper"]}
-    write(folder / "table.png", plots.table(shown, paper))
-    tables = [table for dataset in contents for table in markdown.tables(folder, dataset)]
-    print("\n".join(tables))
-    for text in ("README.md", "EXPERIMENTS.md") if o.results_dir.resolve() == ROOT / "results" else ():
-        path = ROOT / "q3_vae_m1" / text
-        write(path, markdown.with_tables(path.read_text(encoding="utf-8"), tables))
-    print(f"saved {folder / 'table.png'}")
+    write(o.out / "table.png", plots.table(shown_rows, paper), sync=False)
+    print(f"saved table_*.json, differences.json and table.png in {shown(o.out)}")
 
 
 if __name__ == "__main__":

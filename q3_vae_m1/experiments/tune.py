@@ -1,35 +1,39 @@
-"""Chooses hyper-parameters on the 10,000 validation images; never reads a test image.
+"""Chooses hyper-parameters on the 10,000 validation images; never reads a test image. Minutes to an hour each.
 
   kernel        of the SVM, with its width and C, for every feature set of the table
   transductive  the settings of the transductive classifier
-  graph         its graph: of q(z|x)'s standard deviations too, and of the VAEs that record.py trained as ablations
+  virtual       distorted copies of the labelled images, for the SVM on M1's features and on raw pixels, and for the
+                last SVM of the transductive classifier
   vae           short trainings of the VAE under other settings
 
-Each writes results/q3/WHAT_search_DATASET.json. Label draws have seeds from 100 on, so that none of the table's draws
-is among them. What is best stands as a constant in classifiers.py and vae.py; a test compares it with the record.
+Each writes WHAT_search_DATASET.json into --out; killed, the same command goes on from there. Label draws have seeds
+from 100 on, so that none of the table's draws is among them. What is best stands as a constant in classifiers.py and
+vae.py; a test compares it with the record.
 """
 
 import itertools
 import os
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
-from joblib import Parallel, delayed
 from scipy.stats import gmean
 from sklearn.metrics import euclidean_distances
 from sklearn.svm import SVC
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the repository, wherever the script is started
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent))  # the repository, wherever the script is started
 from q3_vae_m1 import classifiers, files, images, vae
 from q3_vae_m1.classifiers import COUNTS
-from q3_vae_m1.command import Parser, add_folders, as_json, check_writable, number, positive, run_main, write
-from q3_vae_m1.features import NAMES, feature_map, posterior, posterior_means
+from q3_vae_m1.command import ROOT, Parser, add_folders, as_json, number, path, positive, read_json, run_main, write
+from q3_vae_m1.experiments import DATASETS
+from q3_vae_m1.features import NAMES, VAES, means, pca, posterior_means, raw_pixels, shipped
 
 GRID = {"power": [1.0, 2.0], "width": [0.7, 1.0, 1.4, 2.0, 2.8], "C": [1.0, 10.0]}
-VAES = {  # what differs from the Gaussian model with the plain ELBO
+MODELS = {  # what differs from the Gaussian model with the plain ELBO
     "fashion": [{"likelihood": "bernoulli"}, {}, {"kl_weight": 0.1}, {"kl_weight": 0.02}, {"kl_weight": 0.004},
                 {"kl_weight": 0.02, "distort": 0.2}, {"kl_weight": 0.02, "distort": 0.5}],
     "mnist": [{"likelihood": "bernoulli"}, {}, {"kl_weight": 0.1}, {"distort": 0.5}, {"kl_weight": 0.1, "distort": 0.5},
@@ -39,18 +43,23 @@ FEW = {"alpha": 0.95, "steps": 60, "rounds": 2, "weight": 0.3}
 TRANSDUCTIVE = [FEW, {"alpha": 0.9, "steps": 30, "rounds": 1, "weight": 0.1}, FEW | {"alpha": 0.9},
                 FEW | {"alpha": 0.99, "steps": 120}, FEW | {"sharpness": 2.0}, FEW | {"rounds": 1}, FEW | {"rounds": 3},
                 FEW | {"weight": 0.1}]
+VIRTUAL = {dataset: [{"strength": 0.0, "copies": 0}, *({"strength": s, "copies": 9} for s in strengths),
+                     {"strength": strengths[1], "copies": 29}, {"strength": strengths[1], "copies": 9, "C": 1.0},
+                     {"strength": strengths[1], "copies": 9, "C": 100.0}]
+           for dataset, strengths in (("fashion", (0.25, 0.5, 1.0)), ("mnist", (1.0, 2.0, 0.5)))}
 EXAMPLES = """examples:
-  python q3_vae_m1/tune.py kernel
-  python q3_vae_m1/tune.py vae --dataset mnist
-  python q3_vae_m1/tune.py graph --dataset fashion --draws 10"""
+  python q3_vae_m1/experiments/tune.py kernel
+  python q3_vae_m1/experiments/tune.py transductive --draws 2 --out results/q3"""
 
 
 def over_draws(o, drawn, error, title):
-    """[error(n, rows)] for every draw, {(n, seed): rows}."""
-    tasks = [delayed(error)(n, rows) for (n, _), rows in drawn.items()]
-    with threadpool_limits(1):  # threads: NumPy and libsvm let go of the interpreter
-        results = Parallel(o.jobs, prefer="threads", return_as="generator")(tasks)
-        return list(tqdm(results, total=len(tasks), desc=title))
+    """[error(n, seed, rows)] for every draw, {(n, seed): rows}."""
+    tasks = [(n, seed, rows) for (n, seed), rows in drawn.items()]
+    with threadpool_limits(1):
+        if o.jobs == 1:  # in this thread: no machinery that could be missing
+            return [error(*task) for task in tqdm(tasks, desc=title)]
+        with ThreadPoolExecutor(o.jobs) as pool:  # NumPy and libsvm let go of the interpreter
+            return list(tqdm(pool.map(error, *zip(*tasks)), total=len(tasks), desc=title))
 
 
 def summary(drawn, errors):
@@ -61,11 +70,20 @@ def summary(drawn, errors):
             "score": round(float(gmean(list(means.values()))), 4)}
 
 
+def network(o, dataset, data, likelihood="gaussian"):
+    """The VAE that ships, or for a set without one such a VAE, trained in a run folder."""
+    folder = shipped(dataset, likelihood)
+    if folder.exists():
+        return vae.load(folder)[0]
+    folder = o.results_dir / "runs" / f"q3_tune_{dataset}_{likelihood}"
+    return vae.obtain(folder, files.open_run(folder, vae.settings(dataset, likelihood), o), data)[0]
+
+
 def kernel_errors(features, validation, data, grid):
-    """error(n, rows) for over_draws: {point of a grid: validation error in %}. The distances are computed once."""
+    """error(n, seed, rows) for over_draws: {point of a grid: validation error in %}. Distances are computed once."""
     labels, truth = data.train_labels.numpy(), data.validation_labels.numpy()
 
-    def error(n, rows):
+    def error(n, seed, rows):
         train, found = features[rows], {}
         scale = classifiers.feature_scale(train)
         own, other = euclidean_distances(train) / scale, euclidean_distances(validation, train) / scale
@@ -77,98 +95,129 @@ def kernel_errors(features, validation, data, grid):
     return error
 
 
+# ---- the searches: each yields (what tells its rows, a function that makes them) ------------------
+
 def search_kernel(o, dataset, data, drawn):
-    rows = []
-    for features in NAMES:
-        transform = feature_map(features, dataset, data, o.weights_dir)
-        error = kernel_errors(transform(data.train), transform(data.validation), data, GRID)
+    def rows(features):
+        if features in VAES:
+            model = network(o, dataset, data, VAES[features])
+            train, validation = posterior_means(model, data.train), posterior_means(model, data.validation)
+        else:
+            transform = raw_pixels if features == "raw pixels" else pca(data.train)
+            train, validation = transform(data.train), transform(data.validation)
+        error = kernel_errors(train, validation, data, GRID)
         results = over_draws(o, drawn, error, f"{dataset} {features}")
-        rows += [{"features": features, **dict(zip(GRID, point)), **summary(drawn, [found[point] for found in results])}
-                 for point in results[0]]
-    worst_first = sorted(rows, key=lambda row: -row["score"])
-    return {"chosen": {row["features"]: {key: row[key] for key in GRID} for row in worst_first}, "rows": rows}
+        return [{**dict(zip(GRID, point)), **summary(drawn, [found[point] for found in results])}
+                for point in results[0]]
+    for features in NAMES:
+        yield {"features": features}, lambda features=features: rows(features)
 
 
 def search_vae(o, dataset, data, drawn):
     """Short trainings; each gets the better of the exponential and the RBF kernel, at width 1 and C 10."""
-    device, rows = files.pick_device("auto"), []
-    for change in VAES["mnist" if dataset == "mnist" else "fashion"]:
-        chosen = vae.settings(dataset, **{"epochs": o.epochs, "kl_weight": 1.0, "distort": 0.0} | change)
-        folder = o.results_dir / "runs" / f"q3_vae_search_{dataset}_{len(rows)}"
-        (folder / "checkpoint.pt").unlink(missing_ok=True)
-        model, history = vae.train(chosen | {"precision": files.pick_precision("auto", device)}, data, device, folder)
+    def rows(i, chosen):
+        folder = o.results_dir / "runs" / f"q3_tune_vae_{dataset}_{i}"
+        model, trained = vae.obtain(folder, files.open_run(folder, chosen, o), data)
         error = kernel_errors(posterior_means(model, data.train), posterior_means(model, data.validation), data,
                               GRID | {"width": [1.0], "C": [10.0]})
-        results = over_draws(o, drawn, error, f"{dataset} {change}")
+        results = over_draws(o, drawn, error, f"{dataset}, VAE {i}")
         by_power = {power: summary(drawn, [found[power, 1.0, 10.0] for found in results]) for power in GRID["power"]}
         power = min(by_power, key=lambda p: by_power[p]["score"])
-        rows.append({"settings": {key: chosen[key] for key in ("likelihood", "epochs", "kl_weight", "distort")},
-                     "power": power, "active_latents": history[-1]["active_latents"],
-                     "validation_elbo": round(history[-1]["validation_elbo"], 1), **by_power[power]})
-    return {"rows": rows}
-
-
-def graphs(o, dataset, data, model):
-    """{name: graph of the training images}; the first is the one in use."""
-    means, deviations = (x.numpy() for x in posterior(model, data.train))
-    ratio = classifiers.feature_scale(means) / classifiers.feature_scale(deviations)
-    of = classifiers.neighbour_graph
-    found = {"M1": of(means), "means in units of q's standard deviation": of(means / deviations.mean(0)),
-             "means and standard deviations of q": of(np.concatenate([means, ratio * deviations], 1))}
-    for path in sorted((o.results_dir / "runs").glob(f"q3_{dataset}_m1__*_0/q3_vae_{dataset}.pt")):
-        other, trained = vae.load_vae(path.parent, dataset)
-        named = "KL weight {kl_weight:g}, distortion {distort:g}".format(**trained["settings"])
-        found[named] = of(posterior_means(other, data.train))
-        found[f"M1, averaged with {named}"] = 0.5 * (found["M1"] + found[named])
-    return found
+        last = trained["history"]
+        return [{"power": power, "active_latents": last["active_latents"],
+                 "validation_elbo": round(last["validation_elbo"], 1), **by_power[power]}]
+    for i, change in enumerate(MODELS["mnist" if dataset == "mnist" else "fashion"]):
+        chosen = vae.settings(dataset, **{"epochs": o.epochs, "kl_weight": 1.0, "distort": 0.0} | change)
+        told = {key: chosen[key] for key in ("likelihood", "epochs", "kl_weight", "distort")}
+        yield {"settings": told}, lambda i=i, chosen=chosen: rows(i, chosen)
 
 
 def search_transductive(o, dataset, data, drawn):
-    """Other settings, or (o.what "graph") other graphs."""
     labels, truth = data.train_labels.numpy(), data.validation_labels.numpy()
-    model, _ = vae.load_vae(o.weights_dir, dataset)
+    model = network(o, dataset, data)
     everything, validation = posterior_means(model, data.train), posterior_means(model, data.validation)
-    if o.what == "graph":
-        variants = [({"graph": named}, {}, graph) for named, graph in graphs(o, dataset, data, model).items()]
-    else:
-        graph = classifiers.neighbour_graph(everything)
-        variants = [({"change": change}, change, graph) for change in TRANSDUCTIVE]
-    rows = []
-    for named, change, graph in variants:
-        def error(n, rows):
+    graph = classifiers.neighbour_graph(everything)
+
+    def rows(change):
+        def error(n, seed, rows):
             chosen = classifiers.transductive_settings(dataset, n) | change
             svm = classifiers.fit_transductive(everything, rows, labels[rows], graph, chosen)
             return 100 * (classifiers.predict(svm, validation) != truth).mean()
-        rows.append(named | summary(drawn, over_draws(o, drawn, error, f"{dataset}, {named}")))
-    return {"base": {str(n): classifiers.transductive_settings(dataset, n) for n in COUNTS}, "rows": rows}
+        return [summary(drawn, over_draws(o, drawn, error, f"{dataset}, {change}"))]
+    for change in TRANSDUCTIVE:
+        yield {"change": change}, lambda change=change: rows(change)
 
 
-SEARCHES = {"kernel": search_kernel, "transductive": search_transductive, "graph": search_transductive,
-            "vae": search_vae}
+def search_virtual(o, dataset, data, drawn):
+    labels, truth = data.train_labels.numpy(), data.validation_labels.numpy()
+    model, graph = network(o, dataset, data), None
+    encoders = {"M1": partial(means, model), "raw pixels": lambda x: x.numpy()}
+    train, validation = posterior_means(model, data.train), posterior_means(model, data.validation)
+    spaces = {"M1": (train, validation), "raw pixels": (raw_pixels(data.train), raw_pixels(data.validation))}
+
+    def rows(classifier, features, change):
+        nonlocal graph
+        train, validation = spaces[features]
+        if classifier == "transductive" and graph is None:
+            graph = classifiers.neighbour_graph(train)
+
+        def error(n, seed, rows):
+            svm = classifiers.svm_settings(dataset, features) | {k: v for k, v in change.items() if k == "C"}
+            more = classifiers.virtual_examples(data.train[rows], labels[rows], encoders[features], seed,
+                                                change["strength"], change["copies"])
+            if classifier == "transductive":
+                chosen = classifiers.transductive_settings(dataset, n)
+                fitted = classifiers.fit_transductive(train, rows, labels[rows], graph, chosen, more)
+            else:
+                fitted = classifiers.fit_svm(np.concatenate([train[rows], more[0]]),
+                                             np.concatenate([labels[rows], more[1]]), **svm)
+            return 100 * (classifiers.predict(fitted, validation) != truth).mean()
+        return [summary(drawn, over_draws(o, drawn, error, f"{dataset}, {classifier}, {features}, {change}"))]
+    changes = VIRTUAL["mnist" if dataset == "mnist" else "fashion"]
+    for classifier, features, own in (("SVM", "M1", changes[:4]), ("SVM", "raw pixels", changes[:4]),
+                                      ("transductive", "M1", changes[:4]), ("SVM", "M1", changes[4:])):
+        for change in own:
+            yield ({"classifier": classifier, "features": features, "change": change},
+                   partial(rows, classifier, features, change))
+
+
+SEARCHES = {"kernel": search_kernel, "transductive": search_transductive, "vae": search_vae, "virtual": search_virtual}
 
 
 def main():
     parser = Parser(description=__doc__, epilog=EXAMPLES)
     add = parser.add_argument
     add("what", choices=SEARCHES, metavar=" | ".join(SEARCHES))
-    add("--dataset", type=images.dataset_name, nargs="+", default=["fashion", "mnist"], help="(default: fashion mnist)")
     add("--draws", type=positive, default=3, help="of the labels, per count (default: 3)")
     add("--epochs", type=positive, default=15, help="of each VAE training (default: 15)")
     add("--jobs", type=number(int, 1, 1024), default=os.cpu_count(), help="draws at a time (default: all cores)")
-    add_folders(parser, "data", "weights", "results")
+    add("--out", type=path, default=ROOT / "results/runs/q3_tune", metavar="FOLDER",
+        help="of the searches' records (default: results/runs/q3_tune)")
+    files.add_device(parser)
+    add_folders(parser)
     o = parser.parse_args()
-    check_writable(o.results_dir / "q3")
-    for dataset in o.dataset:
+    for dataset in DATASETS:
         data = images.load(dataset, o.data_dir)
         drawn = {(n, 100 + s): classifiers.labelled_draw(data.train_labels, n, 100 + s)
                  for n in COUNTS for s in range(o.draws)}
-        found = {"dataset": dataset, "draws": o.draws, "validation_images": len(data.validation),
-                 **SEARCHES[o.what](o, dataset, data, drawn)}
-        path = o.results_dir / "q3" / f"{o.what}_search_{dataset}.json"
-        write(path, as_json(found))
-        for row in found["rows"]:
+        record = o.out / f"{o.what}_search_{dataset}.json"
+        found = {"dataset": dataset, "draws": o.draws, "validation_images": len(data.validation)}
+        before = read_json(record) if record.exists() else {}
+        same = all(before.get(key) == value for key, value in found.items())
+        rows = before["rows"] if same else []
+        for told, make in SEARCHES[o.what](o, dataset, data, drawn):
+            if not any(told.items() <= row.items() for row in rows):
+                rows += [told | row for row in make()]
+                write(record, as_json(found | {"rows": rows}))
+        if o.what == "kernel":
+            best = sorted(rows, key=lambda row: -row["score"])
+            found["chosen"] = {row["features"]: {key: row[key] for key in GRID} for row in best}
+        if o.what == "transductive":
+            found["base"] = {str(n): classifiers.transductive_settings(dataset, n) for n in COUNTS}
+        write(record, as_json(found | {"rows": rows}))
+        for row in rows:
             print(*(f"{key} {value}" for key, value in row.items()), sep=", ")
-        print(f"saved {path}")
+        print(f"saved {record}")
 
 
 if __name__ == "__main__":
