@@ -28,8 +28,10 @@ def table(tables, paper):
         axis.set_xticks(counts, map(str, counts))
         axis.set_yticks(*zip(*[(t, str(t)) for t in (1, 2, 3, 5, 7, 10, 15, 20, 25, 30, 40, 50) if low <= t <= high]))
         axis.grid(alpha=0.3)
-        axis.legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2, handlelength=2,
-                    columnspacing=0.8, frameon=False)
+    known = {}
+    for axis in axes[0]:  # the methods of all panels, each once
+        known |= {label: handle for handle, label in zip(*axis.get_legend_handles_labels())}
+    figure.legend(known.values(), known, loc="outside lower center", ncols=3, frameon=False)
     return figure
 
 
