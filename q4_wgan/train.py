@@ -72,8 +72,8 @@ def options_of(args):
 
 
 def moments(n):
-    """When the distance is measured: early, for a look at the first images, and then forty times."""
-    return {100, 200, 400, *range(max(100, n // 40), n, max(100, n // 40))}
+    """When the distance is measured: early, for a look at the first images, then forty times or every 250 iterations."""
+    return {100, 200, 400, *range(max(250, n // 40), n, max(250, n // 40))}
 
 
 def signals():
