@@ -72,8 +72,8 @@ def options_of(args):
 
 
 def moments(n):
-    """When the distance is measured: early, for a first look, then forty times or every 250 iterations."""
-    return {100, 200, 400, *range(max(250, n // 40), n, max(250, n // 40))}
+    """When the distance is measured: early, for a first look, then forty times or every 500 iterations."""
+    return {100, 200, 400, *range(max(500, n // 40), n, max(500, n // 40))}
 
 
 def signals():
