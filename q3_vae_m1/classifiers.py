@@ -25,20 +25,17 @@ from sklearn.svm import SVC
 
 from . import vae
 from .command import UserError
+from .features import VAES, flat
 
 COUNTS = (100, 600, 1000, 3000)  # of labels, as in the paper's Table 1
 CLASSIFIERS = ("svm", "transductive", "virtual")
-# Chosen on the validation images by tune.py (results/q3/kernel_search_*.json). width: in units of feature_scale.
-SVM = {
-    ("fashion", "raw pixels"): {"power": 1.0, "width": 2.8, "C": 10.0},
-    ("fashion", "PCA-50"): {"power": 1.0, "width": 2.8, "C": 10.0},
-    ("fashion", "M1 (Bernoulli)"): {"power": 1.0, "width": 2.8, "C": 10.0},
-    ("fashion", "M1"): {"power": 1.0, "width": 2.0, "C": 10.0},
-    ("mnist", "raw pixels"): {"power": 2.0, "width": 1.0, "C": 10.0},
-    ("mnist", "PCA-50"): {"power": 2.0, "width": 1.0, "C": 10.0},
-    ("mnist", "M1 (Bernoulli)"): {"power": 1.0, "width": 2.0, "C": 10.0},
-    ("mnist", "M1"): {"power": 2.0, "width": 1.0, "C": 10.0},
-}
+# Kernels chosen on the validation images by tune.py (results/q3/kernel_search_*.json), for each data set and kind of
+# features. width: in units of feature_scale.
+WIDE = {"power": 1.0, "width": 2.8, "C": 10.0}
+EXPONENTIAL = {"power": 1.0, "width": 2.0, "C": 10.0}
+RBF = {"power": 2.0, "width": 1.0, "C": 10.0}
+SVM = {"fashion": {"raw pixels": WIDE, "PCA-50": WIDE, "M1 (Bernoulli)": WIDE, "M1": EXPONENTIAL},
+       "mnist": {"raw pixels": RBF, "PCA-50": RBF, "M1 (Bernoulli)": EXPONENTIAL, "M1": RBF}}
 NEIGHBOURS = 10  # of each image in the graph
 TRANSDUCTIVE = {
     "alpha": 0.95, "steps": 60,  # of label propagation, F <- alpha S F + (1 - alpha) Y
@@ -48,65 +45,50 @@ TRANSDUCTIVE = {
 }
 MANY_LABELS = {"alpha": 0.9, "steps": 30, "rounds": 1, "weight": 0.1}  # on Fashion-MNIST from 600 labels on
 # Strength of the distortion of virtual examples [9] with fewer than 600 labels, and from 600 on (tune.py virtual).
-STRENGTHS = {("fashion", "raw pixels"): (0.25, 0.25), ("fashion", "M1"): (0.25, 0.25),
-             ("mnist", "raw pixels"): (1.0, 1.0), ("mnist", "M1"): (2.0, 1.0)}
+STRENGTHS = {"fashion": {"raw pixels": (0.25, 0.25), "M1": (0.25, 0.25)},
+             "mnist": {"raw pixels": (1.0, 1.0), "M1": (2.0, 1.0)}}
 COPIES = 9  # of each labelled image
 MOST = 10_000  # points that an SVM is fitted on: with 3,000 labels two copies of each
 
 
-def virtual_strength(dataset, n, features="M1"):
-    few, many = STRENGTHS["mnist" if dataset == "mnist" else "fashion", "raw pixels" if "raw" in features else "M1"]
-    return many if n >= 600 else few
-
-
 def svm_settings(dataset, features="M1"):
-    return SVM["mnist" if dataset == "mnist" else "fashion", features]
+    return SVM[vae.kind(dataset)][features]
 
 
 def transductive_settings(dataset, n, features="M1"):
     """Of fit_transductive with `n` labels. With many, the graph may only advise where classes overlap."""
-    many = MANY_LABELS if n >= 600 and dataset != "mnist" else {}
+    many = MANY_LABELS if n >= 600 and vae.kind(dataset) == "fashion" else {}
     return {"svm": svm_settings(dataset, features)} | TRANSDUCTIVE | many
 
 
 def labelled_draw(labels, n, seed):
-    """Rows of `n` labelled images, equally many of each class, in increasing order.
+    """Rows of `n` labelled images, equally many of each class, in increasing order. Raises UserError if there are none.
 
-    labels: int64 tensor (M,), of the images to draw from. The draw has a generator of its own: it depends on the data
-    set, `seed` and `n` alone. Raises UserError where the classes cannot have equally many or one has too few images.
+    labels: int64 tensor (M,), of the images to draw from. The draw depends on these, `seed` and `n` alone.
     """
-    members = members_of_classes(labels)
-    if n % len(members):
-        raise UserError(f"--labels {n}: must be a multiple of {len(members)}, for as many of each class")
-    fewest = min(map(len, members))
-    if n > len(members) * fewest:
-        raise UserError(f"--labels {n}: a class has only {fewest} images to draw {n // len(members)} from")
+    classes, counts = np.unique(labels, return_counts=True)
+    each, rest = divmod(n, len(classes))
+    if rest or each > counts.min():
+        raise UserError(f"--labels {n}: must be a multiple of {len(classes)}, for as many of each class, and at most "
+                        f"{len(classes) * counts.min()}")
     generator = np.random.default_rng([seed, n])
-    return np.sort(np.concatenate([generator.choice(m, n // len(members), replace=False) for m in members]))
+    return np.sort(np.concatenate([generator.choice(np.flatnonzero(labels == c), each, replace=False)
+                                   for c in classes]))
 
 
 def default_counts(labels):
     """The paper's label counts as far as the images go, or the most that they allow."""
-    members = members_of_classes(labels)
-    most = len(members) * min(map(len, members))
-    return [n for n in COUNTS if n <= most and n % len(members) == 0] or [most]
-
-
-def members_of_classes(labels):
-    """The rows of each class that `labels` has."""
-    labels = labels.numpy()
-    classes = np.unique(labels)
-    if len(classes) < 2:
-        raise UserError("the training images are all of one class: nothing to classify")
-    return [np.flatnonzero(labels == c) for c in classes]
+    classes, counts = np.unique(labels, return_counts=True)
+    most = len(classes) * int(counts.min())
+    return [n for n in COUNTS if n <= most and n % len(classes) == 0] or [most]
 
 
 # ---- the SVM -------------------------------------------------------------------------------------
 
 @dataclass(frozen=True)
 class Kernel:
-    """k(a, b) = exp(-(|a - b| / scale)^power), positive definite for 0 < power <= 2 (Rasmussen & Williams 2006, eq.
-    4.18): power 1 is the exponential kernel, power 2 the RBF kernel. Several times as fast as scikit-learn's Matern."""
+    """k(a, b) = exp(-(|a - b| / scale)^power): power 1 is the exponential kernel, power 2 the RBF kernel (Rasmussen &
+    Williams 2006, eq. 4.18). Several times as fast as scikit-learn's Matern."""
 
     power: float
     scale: float
@@ -120,7 +102,7 @@ class Kernel:
 
     def of_sklearn(self):
         """The same kernel as scikit-learn has it, so that a file can be loaded without this repository."""
-        return (kernels.Matern(self.scale, nu=0.5) if self.power == 1 else kernels.RBF(self.scale / 2**0.5))
+        return kernels.Matern(self.scale, nu=0.5) if self.power == 1 else kernels.RBF(self.scale / 2**0.5)
 
 
 def feature_scale(features):
@@ -141,17 +123,16 @@ def decisions(svm, features, batch=1000):
 
 
 def predict(svm, features):
-    """Classes (M,) of features (M, d)."""
     return svm.classes_[decisions(svm, features).argmax(1)]
 
 
-def virtual_examples(pixels, labels, encode, seed, strength, copies=COPIES):
+def virtual_examples(images, labels, encode, seed, strength, copies=COPIES):
     """Virtual examples (DeCoste & Schoelkopf 2002): features and labels of `copies` distorted copies of each image.
 
-    pixels: uint8 (N, 28, 28). labels: (N,). encode: float pixels (N, 784) -> features (N, d). seed: of the label draw.
+    images: (N, 28, 28). labels: (N,). encode: of features.encoder. seed: of the label draw.
     """
-    copies = max(0, min(copies, MOST // len(pixels) - 1))
-    x, random = pixels.flatten(1).float() / 255, torch.Generator().manual_seed(seed)
+    copies = max(0, min(copies, MOST // len(images) - 1))
+    x, random = flat(images), torch.Generator().manual_seed(seed)
     made = [encode(vae.distorted(x, strength, random)) for _ in range(copies)]
     return np.concatenate([encode(x)[:0], *made]), np.tile(labels, copies)
 
@@ -191,15 +172,12 @@ def balanced(field, rounds=3):
 
 
 def fit_transductive(features, drawn, labels, graph, chosen, virtual=None):
-    """SVM and label propagation in turns; returns the last SVC.
-
-    The SVM's soft labels on all images, true ones clamped, are propagated over the graph and balanced. The SVM is
-    fitted again on the true labels at weight 1 and on `propagated` others, as many per class, at weight x confidence.
+    """SVM and label propagation in turns, as README.md tells step by step; returns the last SVC.
 
     features: (M, d) of all images. drawn: (N,) rows that are labelled. labels: (N,) their classes. graph: of
     neighbour_graph(features). chosen: of transductive_settings. virtual: of virtual_examples, for the last SVM.
     """
-    svm, weight, classes = chosen["svm"], chosen["weight"], np.unique(labels)
+    svm, classes = chosen["svm"], np.unique(labels)
     per_class = chosen["propagated"] // len(classes)
     clamped = (labels[:, None] == classes).astype(np.float32)
     others = np.setdiff1d(np.arange(len(features)), drawn)
@@ -212,7 +190,7 @@ def fit_transductive(features, drawn, labels, graph, chosen, virtual=None):
         random = np.random.default_rng([len(drawn), turn])
         joined = np.concatenate([random.permutation(others[found[others] == c])[:per_class]
                                  for c in range(len(classes))])
-        weights = np.concatenate([np.ones(len(drawn)), weight * confidence[joined]])
+        weights = np.concatenate([np.ones(len(drawn)), chosen["weight"] * confidence[joined]])
         points, given = [features[drawn], features[joined]], [labels, classes[found[joined]]]
         if virtual and turn == chosen["rounds"] - 1:
             points, given = [*points, virtual[0]], [*given, virtual[1]]
@@ -226,20 +204,20 @@ def fit(classifier, dataset, name, features, rows, labels, graph=None, copies=No
 
     classifier: of CLASSIFIERS, or "default": scikit-learn's SVC() as it comes, with gamma "scale" and C 1. features:
     (M, d) of all training images. rows: (N,) that are labelled. labels: (M,), of which only those of `rows` are read.
-    graph: of neighbour_graph(features), which the transductive one needs. copies: virtual_examples of the labelled
-    images at a strength, which the virtual one needs.
+    graph: of neighbour_graph(features), for the transductive one. copies: strength -> virtual_examples of the labelled
+    images, for the virtual one.
     """
+    points, given = features[rows], labels[rows]
+    if classifier == "default":
+        gamma = 1 / (points.shape[1] * points.var(dtype=float))  # what scikit-learn calls "scale"
+        return SVC(C=1.0, kernel=Kernel(2.0, gamma**-0.5)).fit(points, given)
     if classifier == "transductive":
-        chosen = transductive_settings(dataset, len(rows), name)
-        return fit_transductive(features, rows, labels[rows], graph, chosen)
-    if classifier == "svm":
-        return fit_svm(features[rows], labels[rows], **svm_settings(dataset, name))
+        return fit_transductive(features, rows, given, graph, transductive_settings(dataset, len(rows), name))
     if classifier == "virtual":
-        more, again = copies(virtual_strength(dataset, len(rows), name))
-        return fit_svm(np.concatenate([features[rows], more]), np.concatenate([labels[rows], again]),
-                       **svm_settings(dataset, name))
-    gamma = 1 / (features.shape[1] * features[rows].var(dtype=float))  # what scikit-learn calls "scale"
-    return SVC(C=1.0, kernel=Kernel(2.0, gamma**-0.5)).fit(features[rows], labels[rows])
+        strengths = STRENGTHS[vae.kind(dataset)]["M1" if name in VAES else name]
+        more, again = copies(strengths[len(rows) >= 600])
+        points, given = np.concatenate([points, more]), np.concatenate([given, again])
+    return fit_svm(points, given, **svm_settings(dataset, name))
 
 
 # ---- reports and files ---------------------------------------------------------------------------
@@ -255,13 +233,12 @@ def report(svm, features, labels):
 
 
 def describe(svm, classifier):
-    """Which classifier, and its kernel as a formula."""
     power = "" if svm.kernel.power == 1 else f"^{svm.kernel.power:g}"
     return f"{classifier.replace('svm', 'SVM')}, kernel exp(-(|a - b| / {svm.kernel.scale:.2f}){power}), C = {svm.C:g}"
 
 
 def as_bytes(svm, description):
-    """The file of a classifier: the SVC, with scikit-learn's own kernel so that it loads without this repository."""
+    """The file of a classifier: the SVC, with the kernel as scikit-learn has it."""
     kept, buffer = copy.copy(svm), io.BytesIO()
     kept.kernel = svm.kernel.of_sklearn()
     content = {"svm": kept, "power": svm.kernel.power, "scale": svm.kernel.scale, "sklearn": sklearn.__version__}

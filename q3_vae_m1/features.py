@@ -17,34 +17,38 @@ VAES = {"M1 (Bernoulli)": "bernoulli", "M1": "gaussian"}  # likelihoods by the n
 NAMES = ("raw pixels", "PCA-50", *VAES)
 
 
-def name_of(likelihood):
-    """'M1' or 'M1 (Bernoulli)', as the tables call the features."""
-    return next(name for name, own in VAES.items() if own == likelihood)
-
-
 def shipped(dataset, likelihood="gaussian"):
     """The folder of the VAE that ships, which a data set of the user's own does not have."""
     return ROOT / "weights" / f"q3_{dataset}{'' if likelihood == 'gaussian' else '_' + likelihood}"
 
 
-@torch.no_grad()
-def means(model, x):
-    """mu_phi(x) of pixels (n, 784) in [0, 1], as float32 numpy (n, 50)."""
-    return model.posterior(x.to(next(model.parameters()).device))[0].cpu().numpy()
+def flat(images):
+    """Images, uint8 (n, 28, 28) or pixels already: float tensor (n, 784) in [0, 1]."""
+    return images if images.is_floating_point() else images.flatten(1).float() / 255
 
 
 @torch.no_grad()
 def posterior(model, images, batch=5000):
-    """q(z|x) of uint8 images (n, 28, 28): means and standard deviations, float32 tensors (n, 50) on the CPU."""
+    """q(z|x) of images as `flat` takes them: means and standard deviations, float32 tensors (n, 50) on the CPU."""
     device = next(model.parameters()).device
-    parts = [model.posterior(x.flatten(1).to(device).float() / 255) for x in images.split(batch)]
+    parts = [model.posterior(flat(x.to(device))) for x in images.split(batch)]
     means, log_variances = (torch.cat([part[i].cpu() for part in parts]) for i in range(2))
     return means, torch.exp(0.5 * log_variances)
 
 
 def posterior_means(model, images):
-    """The features of M1 [7]: mu_phi(x) of uint8 images (n, 28, 28), as float32 numpy (n, 50)."""
+    """The features of M1 [7]: mu_phi(x) as float32 numpy (n, 50)."""
     return posterior(model, images)[0].numpy()
+
+
+def encoder(name, train=None, model=None):
+    """The map from images to the features of that name, float32 numpy (n, d). train: images for PCA. model: an M1."""
+    if name == "raw pixels":
+        return lambda images: flat(images).numpy()
+    if name == "PCA-50":
+        fitted = PCA(50, svd_solver="covariance_eigh").fit(flat(train).numpy())
+        return lambda images: fitted.transform(flat(images).numpy()).astype(np.float32)
+    return lambda images: posterior_means(model, images)
 
 
 @torch.no_grad()
@@ -53,26 +57,13 @@ def decoded(model, z):
     return torch.sigmoid(model.decode(z.to(next(model.parameters()).device))).cpu()
 
 
-def raw_pixels(images):
-    """uint8 (n, 28, 28) -> float32 numpy (n, 784) in [0, 1]."""
-    return images.flatten(1).numpy().astype(np.float32) / 255
-
-
-def pca(images):
-    """The map from uint8 images (n, 28, 28) to the 50 principal components of `images`, float32 numpy (n, 50)."""
-    fitted = PCA(50, svd_solver="covariance_eigh").fit(raw_pixels(images))
-    return lambda images: fitted.transform(raw_pixels(images)).astype(np.float32)
-
-
 # ---- from Python: every function takes the VAE of a run folder, or the one that ships for a data set ---------------
 
 def network(dataset, run):
-    name = SPELLINGS.get(str(dataset).lower(), str(dataset))
-    folder = shipped(name) if run is None else Path(run).expanduser()
-    if run is None and not folder.exists():
+    if run is None and str(dataset).lower() not in SPELLINGS:
         raise UserError(f"no VAE ships for {dataset!r}: 'fashion' and 'mnist' have one; or give run=, a folder that "
                         "train.py wrote")
-    return vae.load(folder)[0]
+    return vae.load(shipped(SPELLINGS[dataset.lower()]) if run is None else Path(run).expanduser())[0]
 
 
 def checked(images):

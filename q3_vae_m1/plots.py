@@ -37,12 +37,8 @@ def picture(draw):
 
 def t_sne(features):
     """(n, 2): the t-SNE map of features (n, 50); about ten seconds for n = 2,000."""
-    if len(features) < 5:  # no map is needed
-        return features[:, :2]
     return TSNE(2, perplexity=min(30, len(features) / 4), init="pca", random_state=0, n_jobs=-1).fit_transform(features)
 
-
-# ---- the VAE -------------------------------------------------------------------------------------
 
 @picture
 def loss(settings, history):
@@ -109,25 +105,17 @@ def latent(model, images, dataset):
     return figure
 
 
-# ---- classifiers ---------------------------------------------------------------------------------
-
 @picture
-def confusion(reports, dataset):
-    """Confusion matrices in % of the true class. reports: {which classifier: its report}."""
-    columns = min(2, len(reports))
-    rows = -(-len(reports) // columns)
-    figure, axes = plt.subplots(rows, columns, squeeze=False, layout="constrained",
-                                figsize=(WIDTH / 2 * columns, (WIDTH / 2 + 0.2) * rows))
-    for axis in axes.flat[len(reports):]:
-        axis.remove()
-    for axis, (which, report) in zip(axes.flat, reports.items()):
-        matrix = np.array(report["confusion"], float)
-        percent = np.round(100 * matrix / np.maximum(1, matrix.sum(1, keepdims=True)))
-        display = ConfusionMatrixDisplay(percent, display_labels=class_names(dataset))
-        display.plot(ax=axis, cmap="Blues", colorbar=False, values_format=".0f", xticks_rotation="vertical",
-                     im_kw={"vmin": 0, "vmax": 100}, text_kw={"fontsize": 7})
-        for text in display.text_.flat:
-            text.set_visible(text.get_text() != "0")
-        axis.set(title=f"{which}: {report['error']:.2f} % wrong", xlabel="predicted class", ylabel="true class")
+def confusion(which, report, dataset):
+    """The confusion matrix of a classifier, in % of the true class. report: of classifiers.report."""
+    matrix = np.array(report["confusion"], float)
+    percent = np.round(100 * matrix / np.maximum(1, matrix.sum(1, keepdims=True)))
+    figure, axis = plt.subplots(figsize=(WIDTH / 2, WIDTH / 2 + 0.2), layout="constrained")
+    display = ConfusionMatrixDisplay(percent, display_labels=class_names(dataset))
+    display.plot(ax=axis, cmap="Blues", colorbar=False, values_format=".0f", xticks_rotation="vertical",
+                 im_kw={"vmin": 0, "vmax": 100}, text_kw={"fontsize": 7})
+    for text in display.text_.flat:
+        text.set_visible(text.get_text() != "0")
+    axis.set(title=f"{which}: {report['error']:.2f} % wrong", xlabel="predicted class", ylabel="true class")
     figure.suptitle(f"{title(dataset)}: test images in % of their class")
     return figure

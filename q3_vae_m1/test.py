@@ -1,21 +1,20 @@
 """Test error of trained classifiers, in all and per class, on the test images: of a run of your own, or of what ships.
 
-No option describes a network or a kernel: the files do. Writes nothing but the picture of --out.
+No option describes a network or a kernel: the files do. Writes nothing; confusion matrices lie beside the classifiers.
 """
 
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the repository, wherever the script is started
-from q3_vae_m1 import classifiers, images, m1, plots, vae
-from q3_vae_m1.command import ROOT, Parser, UserError, number, path, run_main, shown, write
+from q3_vae_m1 import classifiers, images, m1, vae
+from q3_vae_m1.command import ROOT, Parser, UserError, number, path, run_main, shown
 from q3_vae_m1.features import posterior_means, shipped
 
 EXAMPLES = """examples:
   python q3_vae_m1/test.py --labels 100                           what ships, on Fashion-MNIST
   python q3_vae_m1/test.py --dataset mnist --classifier transductive
-  python q3_vae_m1/test.py --run results/runs/mine                a run of your own, as train.py's last line says
-  python q3_vae_m1/test.py --labels 600 1000 --out confusion.png"""
+  python q3_vae_m1/test.py --run results/runs/mine                a run of your own, as train.py's last line says"""
 
 
 def main():
@@ -26,12 +25,9 @@ def main():
     images.add_dataset(parser)
     add("--likelihood", choices=m1.LIKELIHOODS, default="gaussian", help="of the VAE that ships (default: gaussian)")
     add("--classifier", choices=classifiers.CLASSIFIERS, default="svm", help="(default: svm)")
-    add("--out", type=path, metavar="PNG", help="a picture of the confusion matrices")
     add("--data-dir", type=path, default=ROOT / "data", metavar="DIR", help="of the images (default: the repository's)")
     parser.set_defaults(dataset=None)
     o = parser.parse_args()
-    if o.out and o.out.suffix.lower() != ".png":
-        raise UserError(f"--out {o.out}: must end in .png")
 
     folder = o.run or shipped(o.dataset or "fashion", o.likelihood)
     model, trained = vae.load(folder)
@@ -39,25 +35,20 @@ def main():
     if o.dataset not in (None, dataset):
         raise UserError(f"--dataset {o.dataset}: {shown(folder)} is of {dataset}")
     there = sorted(int(file.stem.split("_")[1]) for file in folder.glob(f"{o.classifier}_*.joblib"))
-    lacking = sorted(set(o.labels or ()) - set(there))
-    if lacking or not there:
-        found = f"of {', '.join(map(str, there))} labels" if there else "none"
-        what = f"on {', '.join(map(str, lacking))} labels " if lacking else ""
-        raise UserError(f"{shown(folder)}: no {o.classifier} {what}there ({found}); train.py with --labels and "
-                        "--classifier fits it")
-    fitted = {n: classifiers.load(folder / f"{o.classifier}_{n}.joblib") for n in sorted(set(o.labels or there))}
+    counts = sorted(set(o.labels or there))
+    if not there or not set(counts) <= set(there):
+        raise UserError(f"{shown(folder)}: its classifiers {o.classifier} are of {', '.join(map(str, there)) or 'no'} "
+                        "labels; train.py with --labels and --classifier fits others")
+    fitted = {n: classifiers.load(folder / f"{o.classifier}_{n}.joblib") for n in counts}
     data = images.load(dataset, o.data_dir)
-    features, reports = posterior_means(model, data.test), {}
+    features = posterior_means(model, data.test)
     for n, svm in fitted.items():
-        report = reports[f"{o.classifier}, {n} labels"] = classifiers.report(svm, features, data.test_labels.numpy())
+        report = classifiers.report(svm, features, data.test_labels.numpy())
         print(f"{images.title(dataset)}, {n} labels, {classifiers.describe(svm, o.classifier)}: test error "
               f"{report['error']:.2f} % of {report['images']:,} images")
         for label, error in zip(images.class_names(dataset), report["error_per_class"]):
             if error is not None:
                 print(f"  {label:<10} {error:6.2f} %")
-    if o.out:
-        write(o.out, plots.confusion(reports, dataset), sync=False)
-        print(f"saved {o.out}")
 
 
 if __name__ == "__main__":

@@ -2,10 +2,7 @@
 
 With 100 labels the test error is 25.56 % on Fashion-MNIST and 11.13 % on MNIST, in seconds, since the VAE that ships is
 used. With an option of the VAE, or --retrain, one of your own is trained first: three to five minutes on two CPU cores
-that are quick in bfloat16, up to half an hour on others, with pictures of it from the first epoch on.
-
-The classifier is an SVM on the posterior means of the N labelled images; with --classifier virtual also on distorted
-copies of these; with --classifier transductive it learns from unlabelled images, too (the paper's setting).
+that are quick in bfloat16, up to half an hour on others.
 
 A run is a folder, results/runs/NAME, complete in itself. Killed or interrupted, the same command goes on with it; more
 --labels add classifiers. The last line printed is the command that tests it.
@@ -24,14 +21,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the repositor
 from q3_vae_m1 import classifiers, files, images, m1, plots, vae
 from q3_vae_m1.command import ROOT, Parser, add_folders, as_json, number, read_json, run_main, seed, shown, write
 from q3_vae_m1.command import name as name_type
-from q3_vae_m1.features import means, name_of, posterior_means, shipped
+from q3_vae_m1.features import VAES, encoder, shipped
 
 VAE_OPTIONS = ("epochs", "kl_weight", "distort", "learning_rate", "vae_seed")
 PICTURES_EVERY = 30  # seconds
 EXAMPLES = """examples:
   python q3_vae_m1/train.py --labels 100            Fashion-MNIST: the shipped VAE, an SVM on 100 labels
-  python q3_vae_m1/train.py --dataset mnist         MNIST: SVMs on 100, 600, 1000 and 3000 labels
-  python q3_vae_m1/train.py --labels 100 --classifier transductive
+  python q3_vae_m1/train.py --dataset mnist --classifier transductive
   python q3_vae_m1/train.py --retrain               a VAE of your own, with the settings of the one that ships
   python q3_vae_m1/train.py --epochs 10 --kl-weight 1 --labels 100 --name mine
   python q3_vae_m1/train.py --quick                 a test of the installation: trains a little, keeps nothing
@@ -44,7 +40,8 @@ def arguments():
     add("--labels", type=number(int, 2, 10**6), nargs="+", metavar="N",
         help="numbers of labels, as many of each class (default: 100 600 1000 3000, as far as the images go)")
     images.add_dataset(parser)
-    add("--classifier", choices=classifiers.CLASSIFIERS, default="svm", help="(default: svm)")
+    add("--classifier", choices=classifiers.CLASSIFIERS, default="svm",
+        help="virtual: sees distorted copies, too; transductive: unlabelled images, too (default: svm)")
     add("--seed", type=seed, default=0, help="of the draw of the labelled images (default: 0)")
     add("--name", type=name_type, help="of the folder in results/runs (default: one that tells the options)")
     add("--quick", action="store_true", help="train a little on few images, and keep nothing")
@@ -63,8 +60,6 @@ def arguments():
     return parser.parse_args()
 
 
-# ---- the VAE -------------------------------------------------------------------------------------
-
 def describe_run(o):
     """(options that tell this run from another, default name of its folder)."""
     given = {key: value for key in VAE_OPTIONS if (value := getattr(o, key)) is not None}
@@ -80,12 +75,11 @@ def describe_run(o):
 
 def obtain_vae(o, options, data, folder):
     """The model of the run folder: there already, copied from what ships, or trained."""
-    if (folder / "vae.pt").exists():
-        return vae.load(folder, options["device"])[0]
-    if options["vae"] == "as shipped":
+    if options["vae"] == "as shipped" and not (folder / "vae.pt").exists():
         source = shipped(o.dataset, o.likelihood)
         for file in ("loss.png", "reconstructions.png", "samples.png", "latent.png", "vae.json", "vae.pt"):
             write(folder / file, (source / file).read_bytes(), sync=False)
+    if (folder / "vae.pt").exists():
         return vae.load(folder, options["device"])[0]
 
     drawn = float("-inf")
@@ -106,12 +100,10 @@ def obtain_vae(o, options, data, folder):
     where = "" if o.quick else f": loss.png, reconstructions.png and samples.png in {shown(folder)} show how it gets on"
     print(f"training a VAE in {options['precision']} on {options['device']}{where}", flush=True)
     model, trained = vae.obtain(folder, options, data, show)
-    last = trained["history"]
+    last = trained["last_epoch"]
     print(f"VAE: {last['seconds'] / 60:.1f} minutes, ELBO of the validation images {last['validation_elbo']:.1f} nats")
     return model
 
-
-# ---- the classifiers -----------------------------------------------------------------------------
 
 def run(o, data, folder, options):
     """The VAE and a classifier for each number of labels, in a run folder."""
@@ -121,7 +113,9 @@ def run(o, data, folder, options):
     model = obtain_vae(o, options, data, folder)
     missing = {n: rows for n, rows in draws.items() if not (folder / f"{o.classifier}_{n}.json").exists()}
     if missing:
-        features, test = posterior_means(model, data.train), posterior_means(model, data.test)
+        name = next(name for name, likelihood in VAES.items() if likelihood == o.likelihood)
+        encode = encoder(name, model=model)
+        features, test = encode(data.train), encode(data.test)
         labels, truth, graph = data.train_labels.numpy(), data.test_labels.numpy(), None
         if o.classifier == "transductive":
             print(f"building the neighbour graph of {len(labels):,} images, some seconds", flush=True)
@@ -130,14 +124,13 @@ def run(o, data, folder, options):
         stem = f"{o.classifier}_{n}"
         if n in missing:
             rows = draws[n]
-            copies = partial(classifiers.virtual_examples, data.train[rows], labels[rows], partial(means, model),
-                             o.seed)
-            svm = classifiers.fit(o.classifier, o.dataset, name_of(o.likelihood), features, rows, labels, graph, copies)
+            copies = partial(classifiers.virtual_examples, data.train[rows], labels[rows], encode, o.seed)
+            svm = classifiers.fit(o.classifier, o.dataset, name, features, rows, labels, graph, copies)
             told = {"dataset": o.dataset, "likelihood": o.likelihood, "classifier": o.classifier, "labels": n,
                     "seed": o.seed, "kernel": classifiers.describe(svm, o.classifier),
                     **classifiers.report(svm, test, truth)}
             write(folder / f"{stem}.joblib", classifiers.as_bytes(svm, told | {"commit": files.commit()}))
-            write(folder / f"{stem}.png", plots.confusion({f"{o.classifier}, {n} labels": told}, o.dataset), sync=False)
+            write(folder / f"{stem}.png", plots.confusion(f"{o.classifier}, {n} labels", told, o.dataset), sync=False)
             write(folder / f"{stem}.json", as_json(told))  # last: what has it is complete
         told = read_json(folder / f"{stem}.json")
         tqdm.write(f"{images.title(o.dataset)}, {n} labels, {told['kernel']}: test error {told['error']:.2f} %"

@@ -1,7 +1,4 @@
-"""Algorithm 1 of Kingma et al. 2014, the training of M1's VAE, and the file that it is kept in.
-
-[2] and so on: README.md's deviations from the paper.
-"""
+"""Algorithm 1 of Kingma et al. 2014, the training of M1's VAE, and its file. [2] and so on: README.md's deviations."""
 
 import math
 import time
@@ -15,40 +12,40 @@ from .command import UserError, as_json, shown, write
 from .m1 import M1
 
 # Chosen on the validation images (experiments/README.md). The Bernoulli model has the paper's weight.
-DEFAULTS = {
-    ("fashion", "gaussian"): {"epochs": 60, "kl_weight": 0.02, "distort": 0.2},
-    ("mnist", "gaussian"): {"epochs": 100, "kl_weight": 0.1, "distort": 1.0},
-    ("fashion", "bernoulli"): {"epochs": 60, "kl_weight": 1.0, "distort": 0.0},
-    ("mnist", "bernoulli"): {"epochs": 60, "kl_weight": 1.0, "distort": 0.0},
-}
+GAUSSIAN = {"fashion": {"epochs": 60, "kl_weight": 0.02, "distort": 0.2},
+            "mnist": {"epochs": 100, "kl_weight": 0.1, "distort": 1.0}}
+BERNOULLI = {"epochs": 60, "kl_weight": 1.0, "distort": 0.0}
 CHECKPOINT_EVERY = 20  # seconds: what a kill costs at most
 
 
+def kind(dataset):
+    """Whose settings a data set has: one of the user's own has Fashion-MNIST's."""
+    return "mnist" if dataset == "mnist" else "fashion"
+
+
 def settings(dataset, likelihood="gaussian", **changes):
-    """All that decides which VAE comes out, the machine aside. A data set of the user's own has Fashion-MNIST's.
+    """All that decides which VAE comes out, the machine aside.
 
     epochs; batch_size in images; learning_rate at its peak [4]; kl_weight, after `warmup` epochs [2]; distort [3].
     """
-    chosen = {"dataset": dataset, "likelihood": likelihood, "epochs": 60, "batch_size": 200, "learning_rate": 1e-3,
-              "kl_weight": 1.0, "warmup": 5, "distort": 0.0, "vae_seed": 0}
-    return chosen | DEFAULTS["mnist" if dataset == "mnist" else "fashion", likelihood] | changes
+    chosen = {"dataset": dataset, "likelihood": likelihood, "batch_size": 200, "learning_rate": 1e-3, "warmup": 5,
+              "vae_seed": 0}
+    return chosen | (GAUSSIAN[kind(dataset)] if likelihood == "gaussian" else BERNOULLI) | changes
 
 
 def obtain(folder, options, images, show=None):
     """(model, what its file says of it) of the VAE in a run folder, trained there if it is not there yet.
 
-    options: of files.open_run, with `settings` among them. show: see `train`. The weights are those of the file, in
-    float16, as every later use sees them.
+    options, show: of `train`. The weights are those of the file, as every later use sees them.
     """
     if not (folder / "vae.pt").exists():
         model, history = train(options, images, folder, show)
-        chosen = {key: options[key] for key in settings("fashion")}
-        more = {"precision": options["precision"], "commit": options["commit"]}
-        write(folder / "vae.json", as_json({"settings": chosen, **more, "last_epoch": history[-1]}))
+        told = {"settings": {key: options[key] for key in settings("fashion")}, "precision": options["precision"],
+                "commit": options["commit"], "last_epoch": history[-1]}
+        write(folder / "vae.json", as_json(told))
         state = {name: value.detach().cpu().half() for name, value in model.state_dict().items()}  # float16 [5]
         write(folder / "vae.pt", files.as_torch({
-            "model": "M1", "likelihood": model.likelihood, "sizes": model.sizes, "parameters": state,
-            "dataset": chosen["dataset"], "settings": chosen, **more, "history": history[-1]}))
+            "likelihood": model.likelihood, "sizes": model.sizes, "parameters": state, **told}))
         (folder / "checkpoint.pt").unlink(missing_ok=True)
     return load(folder, options["device"])
 
@@ -60,21 +57,16 @@ def load(folder, device="cpu"):
         going = "; its training has not ended" if (folder / "options.json").exists() else ""
         raise UserError(f"{shown(folder)}: no vae.pt there, as train.py writes it{going}")
     content = files.load_torch(path, "likelihood", "sizes", "parameters", "settings")
-    try:
-        model = M1(content["likelihood"], **content["sizes"])
-        parameters = {name: value.float() for name, value in content.pop("parameters").items()}
-    except (TypeError, AttributeError, RuntimeError):
-        raise UserError(f"{path}: damaged, or not a file that these scripts write") from None
-    files.load_state(model, parameters, path)
+    model = M1(content["likelihood"], **content["sizes"])
+    files.load_state(model, content.pop("parameters"), path)
     return model.to(device).eval(), content
 
 
 def train(options, images, folder, show=None):
     """Algorithm 1 on the training images. Returns (model, history: a row per epoch). Raises UserError if it diverges.
 
-    options: of files.open_run, with `settings` among them. images: of images.load. folder: gets metrics.csv after every
-    epoch and checkpoint.pt several times a minute. Where it has a checkpoint, training goes on from there, to the same
-    bits. show: called with (model, history) after every epoch.
+    options: of files.open_run, with `settings` among them. images: of images.load. folder: gets metrics.csv and
+    checkpoint.pt, from which training goes on to the same bits. show: called with (model, history) after every epoch.
     """
     device = files.pick_device(options["device"])
     pixels, validation = (x.flatten(1).to(device) for x in (images.train, images.validation))
@@ -140,27 +132,24 @@ def train(options, images, folder, show=None):
 def restore(path, parts, random, device):
     """(steps done, order of the images, sums of the epoch, history, seconds) as a checkpoint has them, or as at first.
 
-    parts: {name: what has load_state_dict}; these and the generator are set. Raises UserError for a damaged file.
+    parts: {name: what has load_state_dict}; these and the generator are set.
     """
     if not path.exists():
         return 0, None, torch.zeros(2, device=device), [], 0.0
-    state = files.load_torch(path, *parts, "random", "done", "order", "sums", "history", "seconds")
-    try:
-        for name, part in parts.items():
-            part.load_state_dict(state[name])
-        random.set_state(state["random"])
-        return (state["done"], state["order"].to(device).long(), state["sums"].to(device), state["history"],
-                state["seconds"])
-    except (RuntimeError, ValueError, KeyError, TypeError, AttributeError):
-        raise UserError(f"{path}: damaged, or of another training; without it the training begins anew") from None
+    state = files.load_torch(path)
+    for name, part in parts.items():
+        part.load_state_dict(state[name])
+    random.set_state(state["random"])
+    return state["done"], state["order"].to(device).long(), state["sums"].to(device), state["history"], state["seconds"]
 
 
 def adam(model, rate, total):
     """Adam, and its rate: 500 steps of warm-up, then a cosine down to 0 at step `total` [4]."""
-    scalar = [value for name, value in model.named_parameters() if name == "log_variance"]
-    rest = [value for name, value in model.named_parameters() if name != "log_variance"]
-    groups = [{"params": rest}] + [{"params": scalar, "lr": 10 * rate}] * bool(scalar)  # one scalar has far to go
-    optimizer = torch.optim.Adam(groups, lr=rate, fused=rest[0].device.type != "mps")
+    networks = [*model.encoder.parameters(), *model.decoder.parameters()]
+    groups = [{"params": networks}]
+    if model.likelihood == "gaussian":
+        groups += [{"params": [model.log_variance], "lr": 10 * rate}]  # one scalar has far to go
+    optimizer = torch.optim.Adam(groups, lr=rate, fused=networks[0].device.type != "mps")
     return optimizer, torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda i: min(1, (i + 1) / 500) * 0.5 * (1 + math.cos(math.pi * i / total)))
 

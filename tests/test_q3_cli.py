@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from helpers import KILLED, ROOT, die, make_dataset, one_line, run_script
+from helpers import KILLED, ROOT, die, idx, make_dataset, one_line, run_script
 
 import q3_vae_m1
 from q3_vae_m1 import classifiers, command, files, plots, vae
@@ -48,13 +48,6 @@ def before(pictures, function=None, *more):
             setattr(plots, name, lambda *words: b"a picture")
     if function:
         function(*more)
-
-
-@pytest.fixture
-def bare(monkeypatch):
-    """The same in this process."""
-    for name in ("loss", "reconstructions", "samples", "latent", "confusion"):
-        monkeypatch.setattr(plots, name, lambda *words: b"a picture")
 
 
 def test(base, *more, name="whole"):
@@ -100,10 +93,9 @@ def test_the_last_line_is_the_command_that_tests_the_run(world):
     done = train(world, "--labels", "20", *SHORT)
     python, script, *line = done.stdout.strip().splitlines()[-1].split()
     assert (python, script) == ("python", "q3_vae_m1/test.py")
-    tested = run_script(script, *line, "--labels", "20", "--out", world / "picture.png")
+    tested = run_script(script, *line, "--labels", "20")
     told = json.loads((world / "runs/whole/svm_20.json").read_text(encoding="utf-8"))
     assert tested.returncode == 0 and f"test error {told['error']:.2f} %" in tested.stdout, tested.stderr
-    assert (world / "picture.png").stat().st_size > 5000
     assert test(world, "--classifier", "transductive").returncode == 0
 
 
@@ -118,7 +110,7 @@ def test_an_ended_run_says_so_and_more_labels_add_classifiers(world):
     assert all(after[name] == before[name] for name in before)
 
 
-def test_what_ships_is_copied_into_the_run_and_never_written(tmp_path, monkeypatch, bare):
+def test_what_ships_is_copied_into_the_run_and_never_written(tmp_path, monkeypatch):
     """With a data set that has a shipped VAE, here a toy called mnist_bernoulli, which is no variant of MNIST."""
     ships = tmp_path / "weights"
     make_dataset(tmp_path / "data", "mnist_bernoulli")
@@ -135,11 +127,10 @@ def test_what_ships_is_copied_into_the_run_and_never_written(tmp_path, monkeypat
 
 def test_default_names_keep_runs_apart(monkeypatch):
     names = set()
-    lines = ((), ("--retrain",), ("--epochs", "3"), ("--kl-weight", "3"), ("--vae-seed", "3"), ("--seed", "3"),
-             ("--likelihood", "bernoulli"), ("--dataset", "mnist"), ("--dataset", "mnist", "--likelihood", "bernoulli"),
-             ("--dataset", "mnist_bernoulli"))
+    lines = ("", "--retrain", "--epochs 3", "--kl-weight 3", "--vae-seed 3", "--seed 3", "--likelihood bernoulli",
+             "--dataset mnist", "--dataset mnist --likelihood bernoulli", "--dataset mnist_bernoulli")
     for line in lines:
-        monkeypatch.setattr(sys, "argv", ["train.py", *line])
+        monkeypatch.setattr(sys, "argv", ["train.py", *line.split()])
         names.add(train_script.describe_run(train_script.arguments())[1])
     assert len(names) == len(lines)
 
@@ -158,11 +149,10 @@ def test_a_classifier_loads_without_this_repository(world):
     assert done.returncode == 0 and "length_scale" in done.stdout, done.stderr
 
 
-@pytest.mark.parametrize("n, classes, alike", [(12, 2, False), (60, 10, False), (300, 10, True)])
+@pytest.mark.parametrize("n, classes, alike", [(60, 2, False), (300, 10, True)])
 def test_small_sets_few_classes_and_images_that_are_alike(tmp_path, monkeypatch, n, classes, alike):
-    """12 images of two classes, sorted; 60 images of ten; 300 black images. The test set lacks a class."""
+    """60 images of two classes, sorted; 300 black images. The test set lacks a class."""
     raw = make_dataset(tmp_path / "data", train=n, test=40) / "toy/raw"
-    from helpers import idx
     (raw / "train-labels-idx1-ubyte").write_bytes(idx(np.sort(np.arange(n) % classes).astype(np.uint8)))
     (raw / "t10k-labels-idx1-ubyte").write_bytes(idx((np.arange(40) % (classes - 1)).astype(np.uint8)))
     if alike:
@@ -204,8 +194,7 @@ def test_killed_and_gone_on_with_to_the_same_bits(world, what, count):
 
 def test_ctrl_c_is_one_line_that_says_how_to_go_on(world):
     done = train(world, "--labels", "20", *SHORT, name="ctrl_c", prepare=(ends_at, 1, "metrics.csv", "Ctrl-C"))
-    last = done.stderr.strip().splitlines()[-1]
-    assert done.returncode == 130 and "the same command goes on" in last and "Traceback" not in done.stderr
+    assert done.returncode == 130 and "the same command goes on" in done.stderr and "Traceback" not in done.stderr
 
 
 def test_other_options_in_the_same_folder_are_refused(world, monkeypatch):
@@ -216,26 +205,11 @@ def test_other_options_in_the_same_folder_are_refused(world, monkeypatch):
         assert isinstance(error, command.UserError) and message in str(error) and "--name" in str(error)
 
 
-def test_a_damaged_checkpoint_is_one_line(world, monkeypatch, bare):
-    line = ("--labels", "20", *SHORT)
-    killed = train(world, *line, name="damaged", prepare=(ends_at, 3, "checkpoint.pt", "kill"))
-    assert killed.returncode == KILLED
-    path = world / "runs/damaged/checkpoint.pt"
-    whole, part = path.read_bytes(), torch.load(path, weights_only=True)
-    for data in (b"", whole[:-99], files.as_torch([1]), files.as_torch({k: v for k, v in part.items() if k != "random"}),
-                 files.as_torch(part | {"model": {}}), files.as_torch(part | {"random": torch.zeros(3)})):
-        path.write_bytes(data)
-        error = here(monkeypatch, train_script, *words(world, *line, name="damaged"))
-        assert isinstance(error, command.UserError) and "checkpoint.pt" in str(error)
-    path.unlink()
-    assert here(monkeypatch, train_script, *words(world, *line, name="damaged")) is None
-
-
 # ---- bad input -----------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("script, line, message", [
     (train_script, ["--labels", "101"], "multiple of 10"), (train_script, ["--labels", "0"], "whole number"),
-    (train_script, ["--labels", "x"], "whole number"), (train_script, ["--labels", "2000"], "has only"),
+    (train_script, ["--labels", "x"], "whole number"), (train_script, ["--labels", "2000"], "at most 460"),
     (train_script, ["--labels"], "--labels"), (train_script, ["--lab", "20"], "unrecognized"),
     (train_script, ["--epochs", "0"], "--epochs"), (train_script, ["--epochs", "1.5"], "--epochs"),
     (train_script, ["--learning-rate", "nan"], "--learning-rate"), (train_script, ["--distort", "-1"], "--distort"),
@@ -246,7 +220,7 @@ def test_a_damaged_checkpoint_is_one_line(world, monkeypatch, bare):
     (train_script, ["--device", "tpu"], "--device"), (train_script, ["--classifier", "tree"], "--classifier"),
     (train_script, ["a word"], "unrecognized"), (test_script, ["--labels", "600"], "of 20, 50 labels"),
     (test_script, ["--run", "nowhere"], "no vae.pt"), (test_script, ["--dataset", "mnist"], "is of toy"),
-    (test_script, ["--out", "picture.pdf"], ".png"), (test_script, ["--seed", "1"], "unrecognized")])
+    (test_script, ["--seed", "1"], "unrecognized")])
 def test_bad_input_is_one_line_and_leaves_nothing(world, monkeypatch, script, line, message):
     before = contents(world / "runs")
     usual = ["--run", world / "runs/whole"] if script is test_script else words(world, *SHORT, name="bad")
@@ -277,12 +251,14 @@ def test_the_users_matplotlibrc_backend_and_terminal_decide_nothing(world, tmp_p
     (tmp_path / "matplotlibrc").write_text("text.usetex: True\nsavefig.format: pdf\nfont.size: 30\n", encoding="utf-8")
     more = {"MATPLOTLIBRC": str(tmp_path / "matplotlibrc"), "MPLBACKEND": "module://matplotlib_inline.backend_inline",
             "PYTHONIOENCODING": "ascii", "PYTHONSAFEPATH": "1"}
-    line = ["--run", world / "runs/whole", "--data-dir", world / "data", "--labels", "20", "--out"]
-    done = subprocess.run([sys.executable, ROOT / "q3_vae_m1/test.py", *line, tmp_path / "é.png"], env=os.environ | more,
-                          capture_output=True, text=True)
+    for name in ("é", "usual"):
+        shutil.copytree(world / "runs/whole", tmp_path / name / "runs/whole")
+    line = words(world, "--labels", "30", *SHORT)
+    done = subprocess.run([sys.executable, ROOT / "q3_vae_m1/train.py", *line, "--results-dir", tmp_path / "é"],
+                          env=os.environ | more, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert here(monkeypatch, test_script, *line, tmp_path / "usual.png") is None
-    assert (tmp_path / "é.png").read_bytes() == (tmp_path / "usual.png").read_bytes()
+    assert here(monkeypatch, train_script, *line, "--results-dir", tmp_path / "usual") is None
+    assert contents(tmp_path / "é")["runs/whole/svm_30.png"] == contents(tmp_path / "usual")["runs/whole/svm_30.png"]
 
 
 def test_the_doors_know_names_and_do_not_touch_the_callers_session(world):
@@ -297,18 +273,12 @@ def test_the_doors_know_names_and_do_not_touch_the_callers_session(world):
         assert torch.get_default_dtype() == torch.float64 and torch.equal(state, torch.get_rng_state())
     finally:
         torch.set_default_dtype(torch.float32)
-    assert found.shape == (3, 50) and found.dtype == np.float32
-    assert images.shape == (4, 28, 28) and images.dtype == np.uint8
+    assert (found.shape, found.dtype, images.shape, images.dtype) == ((3, 50), np.float32, (4, 28, 28), np.uint8)
     assert np.array_equal(images, q3_vae_m1.sample(4, seed=3))
     codes = q3_vae_m1.features(pixels, run=run)
     assert np.array_equal(q3_vae_m1.decode(codes, run=str(run)), q3_vae_m1.reconstruct(pixels, run=run))
-    for bad, error in ((pixels / 255, ValueError), (pixels[0], ValueError)):
-        with pytest.raises(error, match="28, 28"):
+    for bad in (pixels / 255, pixels[0]):
+        with pytest.raises(ValueError, match="28, 28"):
             q3_vae_m1.features(bad)
     with pytest.raises(command.UserError, match="kmnist"):
         q3_vae_m1.features(pixels, dataset="kmnist")
-
-
-def test_a_picture_of_few_images():
-    rows = [torch.rand(3, 784), torch.rand(2, 784)]
-    assert plots.picture(plots.tiles)(rows, "two rows, one shorter").startswith(b"\x89PNG")

@@ -5,6 +5,7 @@ prints all tables in Markdown, as the READMEs have them. Takes seconds. A row ha
 draws so far.
 """
 
+import itertools
 import re
 import sys
 from decimal import ROUND_HALF_UP, Decimal
@@ -13,10 +14,10 @@ from pathlib import Path
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent))  # the repository, wherever the script is started
-from q3_vae_m1 import classifiers, files, images
+from q3_vae_m1 import classifiers, images
 from q3_vae_m1.classifiers import COUNTS
-from q3_vae_m1.command import ROOT, Parser, UserError, as_json, path, read_json, run_main, shown, write
-from q3_vae_m1.experiments import DATASETS, RECORD, intervals, plots
+from q3_vae_m1.command import ROOT, Parser, as_json, path, read_json, run_main, shown, write
+from q3_vae_m1.experiments import DATASETS, RECORD, intervals, plots, record_lines, varied
 from q3_vae_m1.features import NAMES
 
 # Table 1 of Kingma et al. 2014: test error in % on MNIST, mean and standard deviation where given.
@@ -27,11 +28,10 @@ PAPER = {
 }
 PAPER_STD = {"AtlasRBF": [0.95, None, 0.12, None], "M1+TSVM": [0.25, 0.049, 0.07, 0.04], "M2": [1.71, 0.13, 0.56, 0.63],
              "M1+M2": [0.14, 0.05, 0.02, 0.04]}
-FITS = {"svm": "SVM", "virtual": "SVM, virtual examples", "transductive": "transductive",
-        "default": "default SVM"}
+FITS = {"svm": "SVM", "virtual": "SVM, virtual examples", "transductive": "transductive", "default": "default SVM"}
 MAIN = [f"{features}+{fit}" for fit in FITS.values() for features in NAMES]  # the others are ablations
-PICTURE = {"": ("raw pixels+SVM", "M1 (Bernoulli)+SVM", "M1+SVM", "M1 (Bernoulli)+transductive", "M1+transductive"),
-           "paper": ("M1+TSVM", "M2", "M1+M2")}
+DRAWN = ("raw pixels+SVM", "M1 (Bernoulli)+SVM", "M1+SVM", "M1 (Bernoulli)+transductive", "M1+transductive")
+DRAWN_OF_PAPER = ("M1+TSVM", "M2", "M1+M2")
 PAIRS = [(f"{a}+{fit}", f"{b}+{fit}") for fit in ("SVM", "transductive") for a, b in (
     ("M1", "raw pixels"), ("M1", "PCA-50"), ("M1 (Bernoulli)", "raw pixels"), ("M1", "M1 (Bernoulli)"))]
 PAIRS += [("M1+SVM, virtual examples", "M1+SVM"), ("raw pixels+SVM, virtual examples", "raw pixels+SVM"),
@@ -83,17 +83,12 @@ def table(dataset, found):
     return content
 
 
-def varied(method):
-    """The method that an ablation varies: "M1+SVM" for "M1, no distortion+SVM"."""
-    features, fit = method.split("+")
-    return f"{'raw pixels' if features == 'binarised pixels' else features.split(',')[0]}+{fit}"
-
-
 def differences(dataset, found):
     """Entries of differences.json: a - b in points of test error. An ablation is compared with what it varies."""
-    pairs = PAIRS + [(method, varied(method)) for method in found if method not in MAIN]
+    ablations = [method.split("+") for method in found if method not in MAIN]
+    pairs = PAIRS + [(f"{features}+{fit}", f"{varied(features)}+{fit}") for features, fit in ablations]
     entries = []
-    for (a, b), n in ((pair, n) for pair in pairs if set(pair) <= found.keys() for n in COUNTS):
+    for (a, b), n in itertools.product([pair for pair in pairs if set(pair) <= found.keys()], COUNTS):
         d = intervals.paired(found[a][n], found[b][n])
         if d.size and d.shape[1] > 1:
             mean, low, high = (round(value, 3) for value in intervals.interval(d))
@@ -104,11 +99,15 @@ def differences(dataset, found):
 
 # ---- from the results to Markdown ----------------------------------------------------------------
 
-def markdown(content, entries, searches):
-    """All tables of a data set. content: of `table`. entries: of `differences`. searches: {what: rows of tune.py}."""
-    title, main = images.title(content["dataset"]), {row["method"] for row in content["rows"]}
+def markdown(content, entries):
+    """All tables of a data set, the searches of tune.py among them. content: of `table`. entries: of `differences`."""
+    title = images.title(content["dataset"])
     paper = [row | {"method": f"paper: {row['method']}"} for row in content.get("paper", ())]
-    own, others = ([e for e in entries if (e["a"] in main) == wanted] for wanted in (True, False))
+    own, others = ([e for e in entries if (e["a"] in MAIN) == wanted] for wanted in (True, False))
+    searches = {}
+    for what in ("vae", "transductive", "virtual", "graph"):
+        record = RECORD.parent / f"{what}_search_{content['dataset']}.json"
+        searches[what] = read_json(record)["rows"] if record.exists() else ()
     found = [
         rows_of([f"{title}: test error in %", "trainings"], error_cells(content["rows"] + paper)),
         rows_of([f"{title}: difference in points"], difference_cells(own)),
@@ -152,15 +151,12 @@ def searched(row):
 
 def error_cells(rows):
     """For every method: mean ± standard deviation over the draws (over the trainings)."""
-    for method in dict.fromkeys(row["method"] for row in rows):
-        own = {row["labels"]: row for row in rows if row["method"] == method}
-        cells = []
-        for n in COUNTS:
-            row = own.get(n, {"error_mean": None})
-            values = [row.get(key) for key in ("error_mean", "error_std", "training_std")]
-            texts = [form.format(two_digits(v)) for form, v in zip(("{}", " ± {}", " ({})"), values) if v is not None]
-            cells.append("".join(texts) or "–")
-        yield [named(method), next(iter(own.values())).get("trainings") or "", *cells]
+    for method, own in itertools.groupby(rows, lambda row: row["method"]):
+        cells = dict.fromkeys(COUNTS, "–")
+        for row in own:
+            forms = {"{}": row["error_mean"], " ± {}": row["error_std"], " ({})": row.get("training_std")}
+            cells[row["labels"]] = "".join(form.format(two_digits(v)) for form, v in forms.items() if v is not None)
+        yield [named(method), row.get("trainings") or "", *cells.values()]
 
 
 def difference_cells(entries):
@@ -172,34 +168,22 @@ def difference_cells(entries):
     return [[f"{named(a)} − {named(b)}", *cells] for (a, b), cells in by_pair.items()]
 
 
-def searches_of(dataset, folder):
-    """{what: rows} of tune.py's results."""
-    paths = {what: folder / f"{what}_search_{dataset}.json" for what in ("vae", "transductive", "virtual", "graph")}
-    return {what: read_json(path)["rows"] if path.exists() else () for what, path in paths.items()}
-
-
 def main():
     parser = Parser(description=__doc__, epilog=EXAMPLES)
     parser.add_argument("--out", type=path, default=ROOT / "results/runs/q3_record", metavar="FOLDER",
-                        help="record.py's, whose lines are added to the tracked record (default: "
-                        "results/runs/q3_record)")
+                        help="that of record.py (default: results/runs/q3_record)")
     o = parser.parse_args()
-    lines = [line for record in {RECORD, o.out.resolve() / RECORD.name} for line in files.read_lines(record)]
-    found = {dataset: methods(lines, dataset) for dataset in DATASETS}
-    if not all(found.values()):
-        raise UserError(f"{shown(RECORD)}: no lines of {' and '.join(d for d in found if not found[d])}; record.py "
-                        "makes them")
-    entries, shown_rows = [], {}
+    lines, entries, drawn = record_lines(o.out), [], {}
     for dataset in DATASETS:
-        content, own = table(dataset, found[dataset]), differences(dataset, found[dataset])
+        found = methods(lines, dataset)
+        content, own = table(dataset, found), differences(dataset, found)
         write(o.out / f"table_{dataset}.json", as_json(content))
         entries += own
-        shown_rows[dataset] = [row | {"method": named(row["method"])} for row in content["rows"]
-                               if row["method"] in PICTURE[""]]
-        print("\n".join(markdown(content, own, searches_of(dataset, ROOT / "results/q3"))))
+        drawn[dataset] = [row | {"method": named(row["method"])} for row in content["rows"] if row["method"] in DRAWN]
+        print("\n".join(markdown(content, own)))
     write(o.out / "differences.json", as_json(entries))
-    paper = {m: {n: v for n, v in zip(COUNTS, PAPER[m]) if v is not None} for m in PICTURE["paper"]}
-    write(o.out / "table.png", plots.table(shown_rows, paper), sync=False)
+    paper = {method: dict(zip(COUNTS, PAPER[method])) for method in DRAWN_OF_PAPER}
+    write(o.out / "table.png", plots.table(drawn, paper), sync=False)
     print(f"saved table_*.json, differences.json and table.png in {shown(o.out)}")
 
 

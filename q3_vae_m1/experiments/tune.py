@@ -14,8 +14,6 @@ vae.py; a test compares it with the record.
 import itertools
 import os
 import sys
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,14 +21,14 @@ from scipy.stats import gmean
 from sklearn.metrics import euclidean_distances
 from sklearn.svm import SVC
 from threadpoolctl import threadpool_limits
-from tqdm import tqdm
+from tqdm.contrib.concurrent import thread_map
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent))  # the repository, wherever the script is started
 from q3_vae_m1 import classifiers, files, images, vae
 from q3_vae_m1.classifiers import COUNTS
 from q3_vae_m1.command import ROOT, Parser, add_folders, as_json, number, path, positive, read_json, run_main, write
-from q3_vae_m1.experiments import DATASETS
-from q3_vae_m1.features import NAMES, VAES, means, pca, posterior_means, raw_pixels, shipped
+from q3_vae_m1.experiments import DATASETS, network
+from q3_vae_m1.features import NAMES, VAES, encoder
 
 GRID = {"power": [1.0, 2.0], "width": [0.7, 1.0, 1.4, 2.0, 2.8], "C": [1.0, 10.0]}
 MODELS = {  # what differs from the Gaussian model with the plain ELBO
@@ -52,136 +50,130 @@ EXAMPLES = """examples:
   python q3_vae_m1/experiments/tune.py transductive --draws 2 --out results/q3"""
 
 
-def over_draws(o, drawn, error, title):
-    """[error(n, seed, rows)] for every draw, {(n, seed): rows}."""
-    tasks = [(n, seed, rows) for (n, seed), rows in drawn.items()]
-    with threadpool_limits(1):
-        if o.jobs == 1:  # in this thread: no machinery that could be missing
-            return [error(*task) for task in tqdm(tasks, desc=title)]
-        with ThreadPoolExecutor(o.jobs) as pool:  # NumPy and libsvm let go of the interpreter
-            return list(tqdm(pool.map(error, *zip(*tasks)), total=len(tasks), desc=title))
+class Search:
+    """The rows of a search on one data set, in their file. Those that are there are not made again."""
+
+    def __init__(self, dataset, o):
+        self.dataset, self.o, self.data = dataset, o, images.load(dataset, o.data_dir)
+        self.labels, self.truth = self.data.train_labels.numpy(), self.data.validation_labels.numpy()
+        self.drawn = [(n, seed, classifiers.labelled_draw(self.data.train_labels, n, seed))
+                      for n in COUNTS for seed in range(100, 100 + o.draws)]
+        self.path = o.out / f"{o.what}_search_{dataset}.json"
+        self.head = {"dataset": dataset, "draws": o.draws, "validation_images": len(self.truth)}
+        before = read_json(self.path) if self.path.exists() else {}
+        self.rows = before["rows"] if self.head.items() <= before.items() else []
+
+    def lacks(self, told):
+        return not any(told.items() <= row.items() for row in self.rows)
+
+    def write(self, *rows):
+        self.rows += rows
+        write(self.path, as_json(self.head | {"rows": self.rows}))
+
+    def measure(self, errors_of, title):
+        """A row for each setting that `errors_of(n, seed, rows)`, of a label draw, has the error in % of.
+
+        errors: means over the draws by label count. score: their geometric mean; a tenth less error counts the same at
+        100 labels as at 3000.
+        """
+        with threadpool_limits(1):  # NumPy and libsvm let go of the interpreter
+            draws = thread_map(errors_of, *zip(*self.drawn), max_workers=self.o.jobs, desc=f"{self.dataset}, {title}")
+        for setting in draws[0]:
+            means = [np.mean([errors[setting] for (n, _, _), errors in zip(self.drawn, draws) if n == count])
+                     for count in COUNTS]
+            yield {**dict(setting), "errors": {str(n): round(float(mean), 3) for n, mean in zip(COUNTS, means)},
+                   "score": round(float(gmean(means)), 4)}
+
+    def measure_one(self, fit, encode, title):
+        """The row of a classifier, `fit(n, seed, rows)`, which sees what `encode` makes of images."""
+        validation = encode(self.data.validation)
+
+        def errors_of(*draw):
+            return {(): 100 * (classifiers.predict(fit(*draw), validation) != self.truth).mean()}
+        return next(self.measure(errors_of, title))
+
+    def kernels(self, encode, grid):
+        """The errors_of, for `measure`, of every kernel in a grid. Distances are computed once for all."""
+        everything, validation = encode(self.data.train), encode(self.data.validation)
+
+        def errors_of(n, seed, rows):
+            train, found = everything[rows], {}
+            scale = classifiers.feature_scale(train)
+            own, other = euclidean_distances(train) / scale, euclidean_distances(validation, train) / scale
+            for power, width, C in itertools.product(*grid.values()):
+                svm = SVC(C=C, kernel="precomputed").fit(np.exp(-(own / width) ** power), self.labels[rows])
+                predicted = svm.predict(np.exp(-(other / width) ** power))
+                found[("power", power), ("width", width), ("C", C)] = 100 * (predicted != self.truth).mean()
+            return found
+        return errors_of
+
+    def encoder(self, features):
+        """The map from images to features of that name; with the VAE that ships, or for a set without one its like."""
+        if features not in VAES:
+            return encoder(features, self.data.train)
+        chosen = vae.settings(self.dataset, VAES[features])
+        name = f"q3_tune_{self.dataset}_{VAES[features]}"
+        return encoder(features, self.data.train, network(chosen, self.data, name, self.o)[0])
 
 
-def summary(drawn, errors):
-    """Means over the draws by label count, and their geometric mean: a tenth less error counts the same at 100 labels
-    as at 3000."""
-    means = {n: np.mean([e for (m, _), e in zip(drawn, errors) if m == n]) for n in COUNTS}
-    return {"errors": {str(n): round(float(mean), 3) for n, mean in means.items()},
-            "score": round(float(gmean(list(means.values()))), 4)}
-
-
-def network(o, dataset, data, likelihood="gaussian"):
-    """The VAE that ships, or for a set without one such a VAE, trained in a run folder."""
-    folder = shipped(dataset, likelihood)
-    if folder.exists():
-        return vae.load(folder)[0]
-    folder = o.results_dir / "runs" / f"q3_tune_{dataset}_{likelihood}"
-    return vae.obtain(folder, files.open_run(folder, vae.settings(dataset, likelihood), o), data)[0]
-
-
-def kernel_errors(features, validation, data, grid):
-    """error(n, seed, rows) for over_draws: {point of a grid: validation error in %}. Distances are computed once."""
-    labels, truth = data.train_labels.numpy(), data.validation_labels.numpy()
-
-    def error(n, seed, rows):
-        train, found = features[rows], {}
-        scale = classifiers.feature_scale(train)
-        own, other = euclidean_distances(train) / scale, euclidean_distances(validation, train) / scale
-        for power, width, C in itertools.product(*grid.values()):
-            svm = SVC(C=C, kernel="precomputed").fit(np.exp(-(own / width) ** power), labels[rows])
-            predicted = svm.predict(np.exp(-(other / width) ** power))
-            found[power, width, C] = 100 * (predicted != truth).mean()
-        return found
-    return error
-
-
-# ---- the searches: each yields (what tells its rows, a function that makes them) ------------------
-
-def search_kernel(o, dataset, data, drawn):
-    def rows(features):
-        if features in VAES:
-            model = network(o, dataset, data, VAES[features])
-            train, validation = posterior_means(model, data.train), posterior_means(model, data.validation)
-        else:
-            transform = raw_pixels if features == "raw pixels" else pca(data.train)
-            train, validation = transform(data.train), transform(data.validation)
-        error = kernel_errors(train, validation, data, GRID)
-        results = over_draws(o, drawn, error, f"{dataset} {features}")
-        return [{**dict(zip(GRID, point)), **summary(drawn, [found[point] for found in results])}
-                for point in results[0]]
+def kernel(search):
     for features in NAMES:
-        yield {"features": features}, lambda features=features: rows(features)
+        if search.lacks({"features": features}):
+            errors_of = search.kernels(search.encoder(features), GRID)
+            search.write(*({"features": features, **row} for row in search.measure(errors_of, features)))
+    best = {row["features"]: row for row in sorted(search.rows, key=lambda row: -row["score"])}
+    search.head["chosen"] = {features: {key: best[features][key] for key in GRID} for features in NAMES}
+    search.write()
 
 
-def search_vae(o, dataset, data, drawn):
+def vae_settings(search):
     """Short trainings; each gets the better of the exponential and the RBF kernel, at width 1 and C 10."""
-    def rows(i, chosen):
-        folder = o.results_dir / "runs" / f"q3_tune_vae_{dataset}_{i}"
-        model, trained = vae.obtain(folder, files.open_run(folder, chosen, o), data)
-        error = kernel_errors(posterior_means(model, data.train), posterior_means(model, data.validation), data,
-                              GRID | {"width": [1.0], "C": [10.0]})
-        results = over_draws(o, drawn, error, f"{dataset}, VAE {i}")
-        by_power = {power: summary(drawn, [found[power, 1.0, 10.0] for found in results]) for power in GRID["power"]}
-        power = min(by_power, key=lambda p: by_power[p]["score"])
-        last = trained["history"]
-        return [{"power": power, "active_latents": last["active_latents"],
-                 "validation_elbo": round(last["validation_elbo"], 1), **by_power[power]}]
-    for i, change in enumerate(MODELS["mnist" if dataset == "mnist" else "fashion"]):
-        chosen = vae.settings(dataset, **{"epochs": o.epochs, "kl_weight": 1.0, "distort": 0.0} | change)
-        told = {key: chosen[key] for key in ("likelihood", "epochs", "kl_weight", "distort")}
-        yield {"settings": told}, lambda i=i, chosen=chosen: rows(i, chosen)
+    for i, change in enumerate(MODELS[vae.kind(search.dataset)]):
+        chosen = vae.settings(search.dataset, **{"epochs": search.o.epochs, "kl_weight": 1.0, "distort": 0.0} | change)
+        told = {"settings": {key: chosen[key] for key in ("likelihood", "epochs", "kl_weight", "distort")}}
+        if search.lacks(told):
+            model, trained = network(chosen, search.data, f"q3_tune_vae_{search.dataset}_{i}", search.o)
+            errors_of = search.kernels(encoder("M1", model=model), GRID | {"width": [1.0], "C": [10.0]})
+            best = min(search.measure(errors_of, f"VAE {i}"), key=lambda row: row["score"])
+            search.write({**told, "active_latents": trained["last_epoch"]["active_latents"], **best})
 
 
-def search_transductive(o, dataset, data, drawn):
-    labels, truth = data.train_labels.numpy(), data.validation_labels.numpy()
-    model = network(o, dataset, data)
-    everything, validation = posterior_means(model, data.train), posterior_means(model, data.validation)
-    graph = classifiers.neighbour_graph(everything)
-
-    def rows(change):
-        def error(n, seed, rows):
-            chosen = classifiers.transductive_settings(dataset, n) | change
-            svm = classifiers.fit_transductive(everything, rows, labels[rows], graph, chosen)
-            return 100 * (classifiers.predict(svm, validation) != truth).mean()
-        return [summary(drawn, over_draws(o, drawn, error, f"{dataset}, {change}"))]
+def transductive(search):
+    encode = search.encoder("M1")
+    features = encode(search.data.train)
+    graph = classifiers.neighbour_graph(features)
     for change in TRANSDUCTIVE:
-        yield {"change": change}, lambda change=change: rows(change)
+        def fit(n, seed, rows):
+            chosen = classifiers.transductive_settings(search.dataset, n) | change
+            return classifiers.fit_transductive(features, rows, search.labels[rows], graph, chosen)
+        if search.lacks({"change": change}):
+            search.write({"change": change, **search.measure_one(fit, encode, change)})
 
 
-def search_virtual(o, dataset, data, drawn):
-    labels, truth = data.train_labels.numpy(), data.validation_labels.numpy()
-    model, graph = network(o, dataset, data), None
-    encoders = {"M1": partial(means, model), "raw pixels": lambda x: x.numpy()}
-    train, validation = posterior_means(model, data.train), posterior_means(model, data.validation)
-    spaces = {"M1": (train, validation), "raw pixels": (raw_pixels(data.train), raw_pixels(data.validation))}
-
-    def rows(classifier, features, change):
-        nonlocal graph
-        train, validation = spaces[features]
-        if classifier == "transductive" and graph is None:
-            graph = classifiers.neighbour_graph(train)
-
-        def error(n, seed, rows):
-            svm = classifiers.svm_settings(dataset, features) | {k: v for k, v in change.items() if k == "C"}
-            more = classifiers.virtual_examples(data.train[rows], labels[rows], encoders[features], seed,
-                                                change["strength"], change["copies"])
+def virtual(search):
+    changes = VIRTUAL[vae.kind(search.dataset)]
+    encoders = {name: search.encoder(name) for name in ("M1", "raw pixels")}
+    spaces = {name: encode(search.data.train) for name, encode in encoders.items()}
+    graph = classifiers.neighbour_graph(spaces["M1"])
+    wanted = [("SVM", "M1", changes[:4]), ("SVM", "raw pixels", changes[:4]), ("transductive", "M1", changes[:4]),
+              ("SVM", "M1", changes[4:])]
+    for classifier, name, change in ((classifier, name, change) for classifier, name, own in wanted for change in own):
+        def fit(n, seed, rows):
+            features, labels = spaces[name], search.labels[rows]
+            more, again = classifiers.virtual_examples(search.data.train[rows], labels, encoders[name], seed,
+                                                       change["strength"], change["copies"])
             if classifier == "transductive":
-                chosen = classifiers.transductive_settings(dataset, n)
-                fitted = classifiers.fit_transductive(train, rows, labels[rows], graph, chosen, more)
-            else:
-                fitted = classifiers.fit_svm(np.concatenate([train[rows], more[0]]),
-                                             np.concatenate([labels[rows], more[1]]), **svm)
-            return 100 * (classifiers.predict(fitted, validation) != truth).mean()
-        return [summary(drawn, over_draws(o, drawn, error, f"{dataset}, {classifier}, {features}, {change}"))]
-    changes = VIRTUAL["mnist" if dataset == "mnist" else "fashion"]
-    for classifier, features, own in (("SVM", "M1", changes[:4]), ("SVM", "raw pixels", changes[:4]),
-                                      ("transductive", "M1", changes[:4]), ("SVM", "M1", changes[4:])):
-        for change in own:
-            yield ({"classifier": classifier, "features": features, "change": change},
-                   partial(rows, classifier, features, change))
+                chosen = classifiers.transductive_settings(search.dataset, n)
+                return classifiers.fit_transductive(features, rows, labels, graph, chosen, (more, again))
+            settings = classifiers.svm_settings(search.dataset, name) | {"C": change.get("C", 10.0)}
+            return classifiers.fit_svm(np.concatenate([features[rows], more]), np.concatenate([labels, again]),
+                                       **settings)
+        told = {"classifier": classifier, "features": name, "change": change}
+        if search.lacks(told):
+            search.write(told | search.measure_one(fit, encoders[name], f"{classifier}, {name}, {change}"))
 
 
-SEARCHES = {"kernel": search_kernel, "transductive": search_transductive, "vae": search_vae, "virtual": search_virtual}
+SEARCHES = {"kernel": kernel, "transductive": transductive, "vae": vae_settings, "virtual": virtual}
 
 
 def main():
@@ -197,27 +189,11 @@ def main():
     add_folders(parser)
     o = parser.parse_args()
     for dataset in DATASETS:
-        data = images.load(dataset, o.data_dir)
-        drawn = {(n, 100 + s): classifiers.labelled_draw(data.train_labels, n, 100 + s)
-                 for n in COUNTS for s in range(o.draws)}
-        record = o.out / f"{o.what}_search_{dataset}.json"
-        found = {"dataset": dataset, "draws": o.draws, "validation_images": len(data.validation)}
-        before = read_json(record) if record.exists() else {}
-        same = all(before.get(key) == value for key, value in found.items())
-        rows = before["rows"] if same else []
-        for told, make in SEARCHES[o.what](o, dataset, data, drawn):
-            if not any(told.items() <= row.items() for row in rows):
-                rows += [told | row for row in make()]
-                write(record, as_json(found | {"rows": rows}))
-        if o.what == "kernel":
-            best = sorted(rows, key=lambda row: -row["score"])
-            found["chosen"] = {row["features"]: {key: row[key] for key in GRID} for row in best}
-        if o.what == "transductive":
-            found["base"] = {str(n): classifiers.transductive_settings(dataset, n) for n in COUNTS}
-        write(record, as_json(found | {"rows": rows}))
-        for row in rows:
+        search = Search(dataset, o)
+        SEARCHES[o.what](search)
+        for row in search.rows:
             print(*(f"{key} {value}" for key, value in row.items()), sep=", ")
-        print(f"saved {record}")
+        print(f"saved {search.path}")
 
 
 if __name__ == "__main__":
