@@ -119,7 +119,7 @@ def tuning(rungs, parts):
         log_ticks(panels[0].yaxis)
         if panels[0].get_legend_handles_labels()[0]:
             figure.legend(loc="outside lower center", ncols=4)
-        figure.suptitle("The search: equally many draws of each, one run each; ×: collapsed")
+        figure.suptitle("The search: 24 draws of each (steps searched: under way), one run each; ×: collapsed")
         return as_png(figure)
 
 
