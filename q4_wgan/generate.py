@@ -1,6 +1,6 @@
 """Draws new images: of --model dcgan or wgan, which ship, or of --run, a training of your own, even while it goes on.
 
-Every image has a seed: seed 7 is the same image alone or among a thousand. Needs no data set; takes two seconds.
+Every image has a seed: seed 7 is the same image alone or among a thousand. Needs no data set; takes seconds.
 """
 
 import re
