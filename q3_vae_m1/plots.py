@@ -1,4 +1,5 @@
-"""Pictures of a VAE and of its classifiers, as the bytes of PNG files. Fonts are meant for a page 6.5 inches wide."""
+"""Pictures of a VAE and of its classifiers, as the bytes of PNG files. Fonts are meant for a page 6.5 inches wide, of
+which all but the losses take half."""
 
 import functools
 import io
@@ -17,8 +18,8 @@ from .features import decoded, posterior_means
 from .images import class_names, title
 
 COLOURS = plt.get_cmap("tab10").colors
-WIDTH = 6.5  # inches
-OURS = {"font.size": 8, "axes.titlesize": 9, "figure.titlesize": 10, "savefig.dpi": 200}
+WIDTH, HALF = 6.5, 3.25  # inches
+OURS = {"font.size": 8, "axes.titlesize": 8, "figure.titlesize": 10, "savefig.dpi": 200}
 
 
 def picture(draw):
@@ -64,7 +65,7 @@ def tiles(rows, heading, labels=None):
     """A figure with rows of images (n, 784) in [0, 1]. labels: what each row is."""
     wide = max(map(len, rows))
     grey = torch.cat([torch.cat(list(F.pad(row, (0, 0, 0, wide - len(row))).view(-1, 28, 28)), 1) for row in rows])
-    figure, axis = plt.subplots(figsize=(WIDTH, WIDTH * grey.shape[0] / grey.shape[1] + 0.3), layout="constrained")
+    figure, axis = plt.subplots(figsize=(HALF, HALF * grey.shape[0] / grey.shape[1] + 0.4), layout="constrained")
     axis.imshow(grey.numpy(), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
     axis.set_title(heading)
     axis.set_xticks([])
@@ -80,15 +81,15 @@ def reconstructions(model, images, dataset):
     x = images.validation[torch.cat([rows[i:i + 1] for i in range(2) for rows in members])]
     rebuilt = decoded(model, torch.from_numpy(posterior_means(model, x)))
     rows = [row for pair in zip((x.flatten(1) / 255).split(10), rebuilt.split(10)) for row in pair]
-    return tiles(rows, f"{title(dataset)}: validation images and their reconstructions from the posterior mean",
-                 ["image", "decoded"] * (len(rows) // 2))
+    return tiles(rows, f"{title(dataset)}, {model.likelihood.title()} likelihood:\nvalidation images and their "
+                 "reconstructions", ["image", "decoded"] * (len(rows) // 2))
 
 
 @picture
 def samples(model, dataset):
-    """80 decoded samples of the prior."""
-    z = torch.randn(80, model.sizes["latent"], generator=torch.Generator().manual_seed(0))
-    return tiles(decoded(model, z).split(16), f"{title(dataset)}, {model.likelihood.title()} likelihood: 80 decoded "
+    """50 decoded samples of the prior."""
+    z = torch.randn(50, model.sizes["latent"], generator=torch.Generator().manual_seed(0))
+    return tiles(decoded(model, z).split(10), f"{title(dataset)}, {model.likelihood.title()} likelihood:\ndecoded "
                  "samples of the prior N(0, I)")
 
 
@@ -97,11 +98,13 @@ def latent(model, images, dataset):
     """A t-SNE map of the posterior means of validation images."""
     count = min(2000, len(images.validation))
     places, labels = t_sne(posterior_means(model, images.validation[:count])), images.validation_labels[:count]
-    figure, axis = plt.subplots(figsize=(WIDTH, 4.6), layout="constrained")
+    figure, axis = plt.subplots(figsize=(HALF, HALF + 0.2), layout="constrained")
     for c, name in enumerate(class_names(dataset)):
-        axis.scatter(*places[labels == c].T, s=5, color=COLOURS[c], label=name)
-    axis.legend(markerscale=3, loc="center left", bbox_to_anchor=(1, 0.5))
-    axis.set(xticks=[], yticks=[], title=f"{title(dataset)}: posterior means of {count:,} validation images (t-SNE)")
+        axis.scatter(*places[labels == c].T, s=2, color=COLOURS[c], label=name)
+    axis.set(xticks=[], yticks=[], title=f"{title(dataset)}, {model.likelihood.title()} likelihood:\nt-SNE of "
+             f"{count:,} images' posterior means")
+    figure.legend(markerscale=4, loc="outside lower center", ncols=4, fontsize=7, frameon=False, handletextpad=0,
+                  columnspacing=0.6)
     return figure
 
 
@@ -110,7 +113,7 @@ def confusion(which, report, dataset):
     """The confusion matrix of a classifier, in % of the true class. report: of classifiers.report."""
     matrix = np.array(report["confusion"], float)
     percent = np.round(100 * matrix / np.maximum(1, matrix.sum(1, keepdims=True)))
-    figure, axis = plt.subplots(figsize=(WIDTH / 2, WIDTH / 2 + 0.2), layout="constrained")
+    figure, axis = plt.subplots(figsize=(HALF, HALF + 0.2), layout="constrained")
     display = ConfusionMatrixDisplay(percent, display_labels=class_names(dataset))
     display.plot(ax=axis, cmap="Blues", colorbar=False, values_format=".0f", xticks_rotation="vertical",
                  im_kw={"vmin": 0, "vmax": 100}, text_kw={"fontsize": 7})

@@ -1,4 +1,4 @@
-"""The classifier whose features and labels the metrics use; train_classifier.py trains it. 240,000 weights."""
+"""The classifiers whose features the metrics use; train_classifier.py trains them. The labels are the first one's."""
 
 import torch
 from torch import nn
@@ -10,7 +10,8 @@ from .networks import to_float
 
 
 class Classifier(nn.Module):
-    """Images (n, 1, 28, 28) in [-1, 1] -> logits (n, 10). Three 3x3 convolutions, pooled to 3x3, then 128 features."""
+    """Images (n, 1, 28, 28) in [-1, 1] -> logits (n, 10). Three 3x3 convolutions, pooled to 3x3, then 128 features.
+    240,000 weights."""
 
     def __init__(self):
         super().__init__()
@@ -27,10 +28,55 @@ class Classifier(nn.Module):
         return self.out(F.dropout(self.features(x), 0.3, self.training))
 
 
-def load(dataset="fashion", results_dir=ROOT / "results"):
-    """The classifier of a data set in evaluation mode: of Fashion-MNIST the one that ships. Raises UserError."""
-    folder = ROOT / "weights/q4_classifier" if dataset == "fashion" else results_dir / f"runs/q4_classifier_{dataset}"
-    path, network = folder / "classifier.pt", Classifier()
+class Block(nn.Module):
+    """relu(x + two 3x3 convolutions of x); with a stride of 2 or other channels, x through a 1x1 convolution."""
+
+    def __init__(self, inputs, outputs, stride):
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU(),
+            nn.Conv2d(outputs, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs))
+        self.skip = nn.Identity() if inputs == outputs else nn.Conv2d(inputs, outputs, 1, stride, bias=False)
+
+    def forward(self, x):
+        return F.relu(self.skip(x) + self.body(x))
+
+
+class ResidualClassifier(nn.Module):
+    """The second classifier, of another architecture (He et al. 2016, section 4.2, n = 1): three residual blocks of 16,
+    32 and 64 channels, then 64 features, the means over 7x7 places. 78,000 weights."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv2d(1, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16), nn.ReLU(),
+            Block(16, 16, 1), Block(16, 32, 2), Block(32, 64, 2))
+        self.out = nn.Linear(64, 10)
+
+    def features(self, x):
+        """(n, 64), not negative."""
+        return self.body(x).mean((2, 3))
+
+    def forward(self, x):
+        return self.out(self.features(x))
+
+
+ARCHITECTURES = {"conv": Classifier, "residual": ResidualClassifier}
+
+
+def folder_of(dataset, arch="conv"):
+    return f"q4_classifier_{dataset}" + f"_{arch}" * (arch != "conv")
+
+
+def load(dataset="fashion", results_dir=ROOT / "results", arch="conv"):
+    """A classifier of a data set in evaluation mode: of Fashion-MNIST the one that ships. Raises UserError where there
+    is none; a second one may be missing, then None is returned."""
+    folder = results_dir / "runs" / folder_of(dataset, arch)
+    if dataset == "fashion":
+        folder = ROOT / "weights" / folder_of(dataset, arch).replace("_fashion", "")
+    path, network = folder / "classifier.pt", ARCHITECTURES[arch]()
+    if not path.exists() and arch != "conv":
+        return None
     if not path.exists():
         raise UserError(f"{path}: no classifier, which the metrics need; first `python q4_wgan/train_classifier.py "
                         f"--dataset {dataset}`")

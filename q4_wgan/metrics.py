@@ -1,8 +1,9 @@
 """How good a set of images is: relative Frechet distance, precision and recall, class frequencies; what is a failure.
 
 The unit is the distance of as many training images from the reference images: 1 is as good as real images. It is
-sampling noise, so it depends on the reference and its size. Two feature spaces: the 128 features of our own
-classifier, and the first 64 principal components of the pixels. Neither is the Inception FID.
+sampling noise, so it depends on the reference and its size. Feature spaces: the 128 features of our own classifier, the
+first 64 principal components of the pixels and, at the end of a training, the 64 features of a second classifier, by
+which nothing was chosen. None is the Inception FID.
 """
 
 import numpy as np
@@ -36,35 +37,49 @@ def verdict(finite, found):
     return "converged", f"all classes present, relative distance {distance:.1f}"
 
 
-class Metrics:
-    """The two relative Frechet distances and the class frequencies of images, against reference images.
+class Relative:
+    """Relative Frechet distance of images to reference images in one feature space.
 
-    network: the classifier. pixels: uint8 (n, 28, 28), the training images; reference: uint8 (m, 28, 28), m <= n.
+    features: uint8 (n, 28, 28) -> (n, d). pixels: the training images, at least as many as `reference`. Raises
+    UserError where the images are all alike.
     """
 
-    def __init__(self, network, pixels, reference):
-        self.network = network
-        flat = pixels.cpu().flatten(1).double() / 255
-        self.mean = flat.mean(0)
-        self.basis = torch.linalg.eigh(torch.cov(flat.T))[1][:, -COMPONENTS:]  # eigenvalues rise
-        self.reference = classify(network, reference)[0], self.components(reference)
-        real = pixels[:len(reference)]
-        self.real_distance = frechet_distance(classify(network, real)[0], self.reference[0])
-        self.real_distance_pixels = frechet_distance(self.components(real), self.reference[1])
-        if not min(self.real_distance, self.real_distance_pixels) > 1e-9:
+    def __init__(self, features, pixels, reference):
+        self.features, self.reference = features, features(reference)
+        self.unit = frechet_distance(features(pixels[:len(reference)]), self.reference)
+        if not self.unit > 1e-9:
             raise UserError("the images are all alike: no distance between them can be the unit")
 
-    def components(self, pixels):
-        """The first 64 principal components of uint8 images: float64 (n, 64)."""
-        return (pixels.flatten(1).double() / 255 - self.mean) @ self.basis
+    def __call__(self, features):
+        return frechet_distance(features, self.reference) / self.unit
+
+
+class Metrics:
+    """Relative Frechet distances and the class frequencies of images, against reference images.
+
+    network: the classifier; second: the other one, or None. pixels: uint8 (n, 28, 28), the training images; reference:
+    uint8 (m, 28, 28), m <= n.
+    """
+
+    def __init__(self, network, pixels, reference, second=None):
+        self.network = network
+        flat = pixels.cpu().flatten(1).double() / 255
+        mean, basis = flat.mean(0), torch.linalg.eigh(torch.cov(flat.T))[1][:, -COMPONENTS:]  # eigenvalues rise
+
+        def components(pixels):
+            return (pixels.flatten(1).double() / 255 - mean) @ basis
+        spaces = {"": lambda pixels: classify(network, pixels)[0], "_pixels": components}
+        if second is not None:
+            spaces["_second"] = lambda pixels: classify(second, pixels)[0]
+        self.spaces = {name: Relative(features, pixels, reference) for name, features in spaces.items()}
 
     def __call__(self, pixels):
         pixels = pixels.cpu()
         features, labels, _ = classify(self.network, pixels)
-        distances = (frechet_distance(features, self.reference[0]) / self.real_distance,
-                     frechet_distance(self.components(pixels), self.reference[1]) / self.real_distance_pixels)
-        return {"relative_distance": distances[0], "relative_distance_pixels": distances[1],
-                "class_frequencies": (torch.bincount(labels, minlength=10).double() / len(labels)).tolist()}
+        distances = {f"relative_distance{name}": space(space.features(pixels) if name else features)
+                     for name, space in self.spaces.items()}
+        frequencies = torch.bincount(labels, minlength=10).double() / len(labels)
+        return {**distances, "class_frequencies": frequencies.tolist()}
 
 
 def scores(world, generator, seed, n=None):

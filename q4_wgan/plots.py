@@ -61,7 +61,7 @@ def smoothed(axes, x, y, colour, label):
 def draw_losses(panels, rows, objective):
     """The generator's loss and the critic's into two axes; rows: of metrics.csv."""
     dcgan = objective == "dcgan"
-    who, formula = ("discriminator", "−E[log D(G(z))]") if dcgan else ("critic", "−E[D(G(z))]")
+    who, formula = ("discriminator", "−E[log D(G(z))]") if dcgan else ("critic", "−E[f(G(z))]")
     sign = 1 if dcgan else -1  # of the critic's
     views = (("generator_loss", 1, f"generator loss  {formula}", "generator"),
              ("critic_loss", sign, f"{'' if dcgan else 'negative '}{who} loss", f"{who}, training images"))

@@ -22,15 +22,16 @@ SAMPLES = range(64)  # seeds of samples.png
 
 
 class World:
-    """What every run on a data set needs, read once per process: images, classifier, device, measures."""
+    """What every run on a data set needs, read once per process: images, classifiers, device, measures."""
 
-    def __init__(self, data, network, device):
+    def __init__(self, data, network, device, second=None):
         self.data, self.network, self.device = data, network.to(device), device
+        self.second = second and second.to(device)
 
     @classmethod
     def load(cls, dataset, data_dir, results_dir, device):
         network = classifier.load(dataset, results_dir)  # before the images: it may be missing
-        return cls(images.load(dataset, data_dir), network, device)
+        return cls(images.load(dataset, data_dir), network, device, classifier.load(dataset, results_dir, "residual"))
 
     @functools.cached_property
     def validation(self):
@@ -40,7 +41,8 @@ class World:
 
     @functools.cached_property
     def test(self):
-        return metrics.Metrics(self.network, self.data.train, self.data.test)
+        """Metrics against the test images, in the features of the second classifier, too."""
+        return metrics.Metrics(self.network, self.data.train, self.data.test, self.second)
 
 
 def run(options, world, folder, moments=(), stop=(), kind=Training, keep=False, test=False):

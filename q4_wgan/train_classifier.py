@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the repository, wherever the script is started
 from q4_wgan import files, images
-from q4_wgan.classifier import Classifier, classify
+from q4_wgan.classifier import ARCHITECTURES, classify, folder_of
 from q4_wgan.command import Parser, UserError, add_folders, as_json, name, number, read_json, run_main, seed, write
 from q4_wgan.networks import to_float
 
@@ -28,7 +28,7 @@ def train(options, data, folder):
     device, epochs = torch.device(options["device"]), options["epochs"]
     pixels, labels = data.train.to(device), data.train_labels.to(device)
     torch.manual_seed(options["seed"])
-    network, random = Classifier().to(device), torch.Generator().manual_seed(options["seed"])
+    network, random = ARCHITECTURES[options["arch"]]().to(device), torch.Generator().manual_seed(options["seed"])
     network.to(memory_format=torch.channels_last)
     optimizer = torch.optim.Adam(network.parameters(), fused=device.type != "mps")
     batch = min(128, len(pixels))
@@ -77,6 +77,7 @@ def main():
   python q4_wgan/train_classifier.py                   the one of Fashion-MNIST anew; what ships stays in use""")
     add = parser.add_argument
     images.add_dataset(parser)
+    add("--arch", choices=ARCHITECTURES, default="conv", help="residual: the second one, for scores (default: conv)")
     add("--epochs", type=number(int, 1, 10_000), default=15, help="passes over the training images (default: 15)")
     add("--seed", type=seed, default=0, help="of all randomness (default: 0)")
     add("--name", type=name, help="of the run folder (default: q4_classifier_DATASET, where train.py looks for it)")
@@ -88,8 +89,8 @@ def main():
 
     args.precision = "float32"
     data = images.load(args.dataset, args.data_dir)
-    folder = args.results_dir / "runs" / (args.name or f"q4_classifier_{args.dataset}")
-    options = files.open_run(folder, {key: getattr(args, key) for key in ("dataset", "epochs", "seed")}, args)
+    folder = args.results_dir / "runs" / (args.name or folder_of(args.dataset, args.arch))
+    options = files.open_run(folder, {key: getattr(args, key) for key in ("dataset", "arch", "epochs", "seed")}, args)
     trains = f"python q4_wgan/train.py --model wgan --dataset {args.dataset}"
     if (folder / "outcome.json").exists():
         found = read_json(folder / "outcome.json")

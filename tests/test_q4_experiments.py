@@ -122,8 +122,11 @@ def test_statistics():
     assert found["high"] - 11 == pytest.approx(scipy_stats.t.ppf(0.975, freedom) * error) == pytest.approx(11 - found["low"])
     assert compare.difference([1.0], [2.0, 3.0]) is None
     assert metrics.mean_std([3.0]) == {"mean": 3.0, "std": None, "n": 1}
-    assert stability.pairs([(True, False), (False, True), (False, True), (True, True)]) == ([1, 2, 1, 0], pytest.approx(1))
-    assert stability.pairs([]) == ([0, 0, 0, 0], 1.0)
+    mine = [(True, False), (False, True), (False, True), (True, True)]
+    assert stability.pairs(mine) == [1, 2, 1, 0] and stability.pairs([]) == [0, 0, 0, 0]
+    assert stability.sign_test({"a": mine, "b": mine, "c": mine[1:], "d": mine[:1] + mine[3:], "e": mine[:2]}) == (
+        1, 3, 1, pytest.approx(0.625))  # 2 (1 + 4) / 2^4
+    assert stability.sign_test({"a": [], "b": [(True, True)]}) == (0, 0, 2, 1.0)
     curve = [{"iteration": 10, "core_seconds": 1.0, "relative_distance": 100.0},
              {"iteration": 20, "core_seconds": 2.0, "relative_distance": 25.0}]
     assert compare.time_to(curve, 50) == pytest.approx(1.5)

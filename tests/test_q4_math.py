@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from q4_wgan import images, metrics, objectives, sampling
-from q4_wgan.classifier import Classifier
+from q4_wgan.classifier import Classifier, ResidualClassifier
 from q4_wgan.command import UserError
 from q4_wgan.networks import Up, make_critic, make_generator, to_float, to_pixels
 from q4_wgan.training import Training, move_average
@@ -219,12 +219,13 @@ def test_the_unit_of_the_metrics():
     """The training images themselves are at distance 1; components are those of scikit-learn, but for their signs."""
     from sklearn.decomposition import PCA
     pixels, reference = torch.randint(0, 256, (2, 300, 28, 28), dtype=torch.uint8)
-    measure = metrics.Metrics(Classifier().eval(), pixels, reference)
+    measure = metrics.Metrics(Classifier().eval(), pixels, reference, ResidualClassifier().eval())
     found = measure(pixels)
-    assert (found["relative_distance"], found["relative_distance_pixels"], sum(found["class_frequencies"])) == pytest.approx((1, 1, 1))
+    assert [*(found[f"relative_distance{space}"] for space in ("", "_pixels", "_second")),
+            sum(found["class_frequencies"])] == pytest.approx([1] * 4)
     theirs = PCA(64, svd_solver="full").fit(pixels.flatten(1).double().numpy() / 255)
     projected = theirs.transform(reference.flatten(1).double().numpy() / 255)[:, ::-1].copy()
-    assert np.allclose(np.abs(projected), measure.components(reference).abs().numpy(), atol=1e-8)
+    assert np.allclose(np.abs(projected), measure.spaces["_pixels"].reference.abs().numpy(), atol=1e-8)
     with pytest.raises(UserError, match="alike"):
         metrics.Metrics(Classifier().eval(), pixels[:1].expand(300, -1, -1), pixels[:1].expand(300, -1, -1))
 

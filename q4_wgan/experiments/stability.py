@@ -9,11 +9,13 @@ A run is a line of stability.jsonl as it ends; killed, the same command goes on.
 stability.png, and prints the tables. 144 runs, ten hours of a core.
 """
 
+import itertools
 import math
 import sys
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 from scipy.stats import binomtest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent))  # the repository, wherever the script is started
@@ -39,6 +41,7 @@ SETTINGS = {
 }
 DOUBLE_BACKWARD = 1.1  # the same of WGAN-GP where the critic is not piecewise linear in one image
 READINGS = {"trained": ("converged", "far"), "within_100": ("converged",)}  # by which a run counts: its outcomes
+SIGNS = {"trained": "settings_by_trained", "within_100": "settings_by_within_100"}
 PAIRS = {"trained": "only_dcgan_or_wgan_gp", "within_100": "only_dcgan_or_wgan_gp_within_100"}  # of stability.json
 
 
@@ -78,9 +81,17 @@ def cells(seeds, dim=DIM, compute=COMPUTE):
 
 def pairs(both):
     """Of pairs of (whether the first came true, whether the second did): how often only the first, only the second,
-    both or neither, and the exact two-sided p of the first two counts under equal chances (McNemar's test)."""
-    counts = [sum(pair == case for pair in both) for case in ((1, 0), (0, 1), (1, 1), (0, 0))]
-    return counts, binomtest(counts[0], sum(counts[:2])).pvalue if any(counts[:2]) else 1.0
+    both or neither."""
+    return [sum(pair == case for pair in both) for case in ((1, 0), (0, 1), (1, 1), (0, 0))]
+
+
+def sign_test(both):
+    """Of such pairs by setting, {setting: pairs}: the settings where the first came true more often, where the second
+    did, where both did equally, and the exact two-sided p of the first two counts under equal chances. The runs of a
+    setting are not independent, so it counts once."""
+    more = [np.sign(sum(first - second for first, second in mine)) for mine in both.values()]
+    counts = [more.count(sign) for sign in (1, -1, 0)]
+    return *counts, binomtest(counts[0], sum(counts[:2])).pvalue if any(counts[:2]) else 1.0
 
 
 def summarise(wanted, lines):
@@ -108,12 +119,16 @@ def summarise(wanted, lines):
             "runs": outcomes.total(), **readings, "collapsed": outcomes["collapsed"], "diverged": outcomes["diverged"],
             "trained_by_rate": by_rate, "settings_trained_at_some_rate": len(settings)}
     # Runs of the same setting, rate and seed, as the paper's table 2 counts architectures: which of the two trained.
-    both = [[lines.get(jobs.key(options)) for options in two] for (objective, *of), work in wanted.items()
-            if objective == "dcgan" for two in zip(work, wanted[("wgan-gp", *of)])]
     for reading, good in READINGS.items():
-        counts, p = pairs([tuple(line["outcome"] in good for line in two) for two in both if None not in two])
-        result[PAIRS[reading]] = dict(zip(("only_dcgan", "only_wgan_gp", "both", "neither"), counts))
-        result[f"p_{reading}"] = p
+        both = {setting: [] for setting in SETTINGS}
+        for (objective, setting, rate), work in wanted.items():
+            if objective == "dcgan":
+                two = [[lines.get(jobs.key(options)) for options in pair]
+                       for pair in zip(work, wanted["wgan-gp", setting, rate])]
+                both[setting] += [tuple(line["outcome"] in good for line in pair) for pair in two if None not in pair]
+        flat = list(itertools.chain(*both.values()))
+        result[PAIRS[reading]] = dict(zip(("only_dcgan", "only_wgan_gp", "both", "neither"), pairs(flat)))
+        result[SIGNS[reading]] = dict(zip(("more_dcgan", "more_wgan_gp", "equal", "p"), sign_test(both)))
     return {"totals": totals, **result, "cells": found}
 
 
@@ -139,13 +154,15 @@ def markdown(result):
 
 
 def readings_markdown(result):
-    """Both readings: runs of each objective, and pairs of DCGAN and WGAN-GP, as the table in README.md."""
+    """Both readings: runs of each objective; pairs and settings of DCGAN and WGAN-GP; as the table in README.md."""
     totals, rows = result["totals"].values(), []
     for reading, title in (("trained", "all ten classes"), ("within_100", "within 100, too")):
-        both = result[PAIRS[reading]]
+        both, sign = result[PAIRS[reading]], result[SIGNS[reading]]
         rows.append((title, *(f"{total[reading]} of {total['runs']}" for total in totals),
-                     both["only_dcgan"], both["only_wgan_gp"], f"{result[f'p_{reading}']:.2g}"))
-    return table(("", *(NAMES[objective] for objective in OBJECTIVES), "only DCGAN", "only WGAN-GP", "p"), rows)
+                     f"{both['only_dcgan']}, {both['only_wgan_gp']}", f"{sign['more_dcgan']}, {sign['more_wgan_gp']}",
+                     f"{sign['p'] + 1e-9:.2f}"))
+    head = "pairs: only DCGAN, only WGAN-GP", "settings: more DCGAN, more WGAN-GP", "p"
+    return table(("", *(NAMES[objective] for objective in OBJECTIVES), *head), rows)
 
 
 def main():
