@@ -1,9 +1,10 @@
 """Classifiers on features, and their files. Both end as one SVC of scikit-learn, which needs no graph:
 
-  svm           fitted on the N labelled images (the exercise's answer)
-  virtual       fitted also on distorted copies of these (deviation 9 of README.md)
-  transductive  fitted also on unlabelled images, whose labels the SVM and label propagation find in turns (the paper's
-                setting; deviation 6 of README.md)
+  svm                   fitted on the N labelled images (the exercise's answer)
+  virtual               fitted also on distorted copies of these (deviation 9 of README.md)
+  transductive          fitted also on unlabelled images, whose labels the SVM and label propagation find in turns (the
+                        paper's setting; deviation 6 of README.md)
+  transductive-virtual  both
 """
 
 import copy
@@ -28,7 +29,7 @@ from .command import UserError
 from .features import VAES, flat
 
 COUNTS = (100, 600, 1000, 3000)  # of labels, as in the paper's Table 1
-CLASSIFIERS = ("svm", "transductive", "virtual")
+CLASSIFIERS = ("svm", "transductive", "virtual", "transductive-virtual")
 # Kernels chosen on the validation images by tune.py (results/q3/kernel_search_*.json), for each data set and kind of
 # features. width: in units of feature_scale.
 WIDE = {"power": 1.0, "width": 2.8, "C": 10.0}
@@ -44,10 +45,17 @@ TRANSDUCTIVE = {
     "propagated": 4000, "weight": 0.3,  # images that join the labelled ones, and their weight beside a labelled one's 1
 }
 MANY_LABELS = {"alpha": 0.9, "steps": 30, "rounds": 1, "weight": 0.1}  # on Fashion-MNIST from 600 labels on
-# Strength of the distortion of virtual examples [9] with fewer than 600 labels, and from 600 on (tune.py virtual).
-STRENGTHS = {"fashion": {"raw pixels": (0.25, 0.25), "M1": (0.25, 0.25)},
-             "mnist": {"raw pixels": (1.0, 1.0), "M1": (2.0, 1.0)}}
-COPIES = 9  # of each labelled image
+# Virtual examples [9] with fewer than 600 labels, and from 600 on; None: no gain (tune.py virtual). C is that of the
+# SVM; the transductive classifier has M1's copies and keeps its own C.
+VIRTUAL = {
+    "fashion": {
+        "raw pixels": (None, {"strength": 0.5, "copies": 9, "C": 10.0}),
+        "M1": ({"strength": 0.5, "copies": 9, "C": 1.0}, {"strength": 0.25, "copies": 9, "C": 10.0}),
+        "transductive": ({"strength": 0.5, "copies": 9, "C": 1.0}, {"strength": 0.25, "copies": 9, "C": 10.0})},
+    "mnist": {
+        "raw pixels": ({"strength": 1.0, "copies": 29, "C": 10.0}, {"strength": 1.0, "copies": 9, "C": 10.0}),
+        "M1": ({"strength": 2.0, "copies": 29, "C": 1.0}, {"strength": 2.0, "copies": 9, "C": 1.0}),
+        "transductive": (None, None)}}
 MOST = 10_000  # points that an SVM is fitted on: with 3,000 labels two copies of each
 
 
@@ -59,6 +67,14 @@ def transductive_settings(dataset, n, features="M1"):
     """Of fit_transductive with `n` labels. With many, the graph may only advise where classes overlap."""
     many = MANY_LABELS if n >= 600 and vae.kind(dataset) == "fashion" else {}
     return {"svm": svm_settings(dataset, features)} | TRANSDUCTIVE | many
+
+
+def virtual_settings(classifier, dataset, n, features="M1"):
+    """Strength, copies and C with `n` labels; None for none. Both of M1's likelihoods have the Gaussian model's."""
+    if "virtual" not in classifier:
+        return None
+    name = "transductive" if classifier.startswith("transductive") else "M1" if features in VAES else features
+    return VIRTUAL[vae.kind(dataset)][name][n >= 600]
 
 
 def labelled_draw(labels, n, seed):
@@ -126,7 +142,7 @@ def predict(svm, features):
     return svm.classes_[decisions(svm, features).argmax(1)]
 
 
-def virtual_examples(images, labels, encode, seed, strength, copies=COPIES):
+def virtual_examples(images, labels, encode, seed, strength, copies):
     """Virtual examples (DeCoste & Schoelkopf 2002): features and labels of `copies` distorted copies of each image.
 
     images: (N, 28, 28). labels: (N,). encode: of features.encoder. seed: of the label draw.
@@ -204,20 +220,23 @@ def fit(classifier, dataset, name, features, rows, labels, graph=None, copies=No
 
     classifier: of CLASSIFIERS, or "default": scikit-learn's SVC() as it comes, with gamma "scale" and C 1. features:
     (M, d) of all training images. rows: (N,) that are labelled. labels: (M,), of which only those of `rows` are read.
-    graph: of neighbour_graph(features), for the transductive one. copies: strength -> virtual_examples of the labelled
-    images, for the virtual one.
+    graph: of neighbour_graph(features), for transductive ones. copies: (strength, copies) -> virtual_examples of the
+    labelled images, for virtual ones.
     """
     points, given = features[rows], labels[rows]
     if classifier == "default":
         gamma = 1 / (points.shape[1] * points.var(dtype=float))  # what scikit-learn calls "scale"
         return SVC(C=1.0, kernel=Kernel(2.0, gamma**-0.5)).fit(points, given)
-    if classifier == "transductive":
-        return fit_transductive(features, rows, given, graph, transductive_settings(dataset, len(rows), name))
-    if classifier == "virtual":
-        strengths = STRENGTHS[vae.kind(dataset)]["M1" if name in VAES else name]
-        more, again = copies(strengths[len(rows) >= 600])
-        points, given = np.concatenate([points, more]), np.concatenate([given, again])
-    return fit_svm(points, given, **svm_settings(dataset, name))
+    chosen = virtual_settings(classifier, dataset, len(rows), name)
+    examples = chosen and copies(chosen["strength"], chosen["copies"])
+    if classifier.startswith("transductive"):
+        settings = transductive_settings(dataset, len(rows), name)
+        return fit_transductive(features, rows, given, graph, settings, examples)
+    settings = svm_settings(dataset, name)
+    if examples:
+        points, given = np.concatenate([points, examples[0]]), np.concatenate([given, examples[1]])
+        settings = settings | {"C": chosen["C"]}
+    return fit_svm(points, given, **settings)
 
 
 # ---- reports and files ---------------------------------------------------------------------------

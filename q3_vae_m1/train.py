@@ -117,7 +117,7 @@ def run(o, data, folder, options):
         encode = encoder(name, model=model)
         features, test = encode(data.train), encode(data.test)
         labels, truth, graph = data.train_labels.numpy(), data.test_labels.numpy(), None
-        if o.classifier == "transductive":
+        if o.classifier.startswith("transductive"):
             print(f"building the neighbour graph of {len(labels):,} images, some seconds", flush=True)
             graph = classifiers.neighbour_graph(features)
     for n in tqdm(counts, desc=o.classifier, unit="fit", leave=False):

@@ -9,7 +9,7 @@ from helpers import KILLED, ROOT, die, make_dataset, run_script
 from scipy import stats
 
 from q3_vae_m1 import classifiers, experiments
-from q3_vae_m1.experiments import intervals, record, table
+from q3_vae_m1.experiments import intervals, record, table, tune
 
 # ---- intervals -----------------------------------------------------------------------------------
 
@@ -78,7 +78,7 @@ def without_times(path):
     return sorted(json.dumps({k: v for k, v in line.items() if k not in ("time", "seconds")}) for line in lines)
 
 
-def test_a_killed_record_goes_on_and_is_the_same(tmp_path):
+def test_a_killed_record_goes_on_and_is_the_same(tmp_path, monkeypatch):
     script, whole, killed = "q3_vae_m1/experiments/record.py", tmp_path / "whole", tmp_path / "killed"
     for base in (whole, killed):
         make_dataset(base / "data")
@@ -87,17 +87,19 @@ def test_a_killed_record_goes_on_and_is_the_same(tmp_path):
     assert run_script(script, *WORDS, *folders(killed), prepare=(shrink, 11)).returncode == KILLED
     assert run_script(script, *WORDS, *folders(killed), prepare=(shrink,)).returncode == 0
     lines = without_times(killed / "out/errors.jsonl")
+    monkeypatch.setattr(classifiers, "COUNTS", (20, 50))  # as in the script
     units = [unit for unit in record.units(2, 0) if unit[0] == "fashion"]
     assert len(lines) == len(set(lines)) == sum(len(unit[3]) for unit in units)
     assert lines == without_times(whole / "out/errors.jsonl")
 
 
-@pytest.mark.parametrize("what, rows", [("kernel", 4 * 20), ("transductive", 8), ("vae", 7), ("virtual", 15)])
-def test_searches_go_on_after_a_kill(tmp_path, what, rows):
+@pytest.mark.parametrize("what, rows, dies", [("kernel", 4 * 20, 40), ("transductive", 8, 2), ("vae", 7, 2),
+                                              ("virtual", 2 * 17, 17)])
+def test_searches_go_on_after_a_kill(tmp_path, what, rows, dies):
     """Their file has a row for every setting, whose errors are those of validation images."""
     make_dataset(tmp_path / "data")
     words = (what, "--draws", "1", "--epochs", "1", "--jobs", "1", *folders(tmp_path))
-    killed = run_script("q3_vae_m1/experiments/tune.py", *words, prepare=(shrink, 40 if what == "kernel" else 2))
+    killed = run_script("q3_vae_m1/experiments/tune.py", *words, prepare=(shrink, dies))
     assert killed.returncode == KILLED, killed.stderr
     done = run_script("q3_vae_m1/experiments/tune.py", *words, prepare=(shrink,))
     assert done.returncode == 0, done.stderr
@@ -105,6 +107,7 @@ def test_searches_go_on_after_a_kill(tmp_path, what, rows):
     assert len(found["rows"]) == rows and found["validation_images"] == 100
     for row in found["rows"]:
         assert [*row["errors"]] == ["20", "50"] and row["errors"]["50"] < 80
+        assert all(row["errors"][n] == pytest.approx(np.mean(e), abs=0.001) for n, e in row.get("by_draw", {}).items())
         assert row["score"] == pytest.approx(np.sqrt(np.prod([*row["errors"].values()])), abs=0.01)
     if what == "kernel":
         assert [*found["chosen"]["M1"]] == ["power", "width", "C"]
@@ -114,7 +117,7 @@ def test_the_tracked_record_is_complete_and_its_units_are_those_of_the_scripts()
     units = list(record.units(5, 3))
     assert len(set(units)) == len(units) and units[0] == ("fashion", "raw pixels", None, (*record.ALL, "virtual"))
     missing = [line for unit in record.units(5, 1) for line in record.missing(ROOT / "results/runs/none", unit, 10)]
-    assert not [line for line in missing if line[0] != "virtual"]
+    assert not [line for line in missing if "virtual" not in line[0]]
     assert record.settings_of("mnist", "M1", 0) == record.settings_of("mnist", "M1, samples", 0)
     assert record.settings_of("mnist", "M1, KL weight 0", 2)["kl_weight"] == 0
     assert record.settings_of("fashion", "M1 (Bernoulli), small KL weight", 0)["kl_weight"] == 0.02
@@ -169,6 +172,20 @@ def test_tables_in_the_texts_are_those_of_the_results(dataset):
 def test_settings_in_use_are_those_that_the_search_found(dataset):
     chosen = result(f"kernel_search_{dataset}")["chosen"]
     assert chosen == {features: classifiers.svm_settings(dataset, features) for features in chosen} and len(chosen) == 4
+    search = result(f"virtual_search_{dataset}")
+    for features, settings in search["chosen"].items():
+        how = ("transductive-virtual", "M1", features) if features == "transductive" else ("virtual", features, "SVM")
+        assert settings == [classifiers.virtual_settings(how[0], dataset, n, how[1]) for n in (100, 600)]
+        assert settings == tune.best_virtual(search["rows"], *how[1:])
+
+
+def test_virtual_examples_are_chosen_where_they_gain_more_than_two_standard_errors():
+    def row(strength, few, many):
+        by_draw = {"100": few} | ({"600": many, "1000": many, "3000": many} if many else {})
+        return {"classifier": "SVM", "features": "M1", "strength": strength, "copies": 9 * (strength > 0), "C": 1.0,
+                "by_draw": by_draw}
+    rows = [row(0.0, [10, 11, 12], [5, 6, 4]), row(1.0, [8, 9, 10], [4, 6.1, 4]), row(2.0, [7, 8, 8.5], None)]
+    assert tune.best_virtual(rows, "M1") == [{"strength": 2.0, "copies": 9, "C": 1.0}, None]
 
 
 def test_comparisons_in_sentences_hold_with_their_intervals():

@@ -28,7 +28,8 @@ PAPER = {
 }
 PAPER_STD = {"AtlasRBF": [0.95, None, 0.12, None], "M1+TSVM": [0.25, 0.049, 0.07, 0.04], "M2": [1.71, 0.13, 0.56, 0.63],
              "M1+M2": [0.14, 0.05, 0.02, 0.04]}
-FITS = {"svm": "SVM", "virtual": "SVM, virtual examples", "transductive": "transductive", "default": "default SVM"}
+FITS = {"svm": "SVM", "virtual": "SVM, virtual examples", "transductive": "transductive",
+        "transductive-virtual": "transductive, virtual examples", "default": "default SVM"}
 MAIN = [f"{features}+{fit}" for fit in FITS.values() for features in NAMES]  # the others are ablations
 DRAWN = ("raw pixels+SVM", "M1 (Bernoulli)+SVM", "M1+SVM", "M1 (Bernoulli)+transductive", "M1+transductive")
 DRAWN_OF_PAPER = ("M1+TSVM", "M2", "M1+M2")
@@ -36,6 +37,7 @@ PAIRS = [(f"{a}+{fit}", f"{b}+{fit}") for fit in ("SVM", "transductive") for a, 
     ("M1", "raw pixels"), ("M1", "PCA-50"), ("M1 (Bernoulli)", "raw pixels"), ("M1", "M1 (Bernoulli)"))]
 PAIRS += [("M1+SVM, virtual examples", "M1+SVM"), ("raw pixels+SVM, virtual examples", "raw pixels+SVM"),
           ("M1+SVM, virtual examples", "raw pixels+SVM, virtual examples"), ("M1+transductive", "M1+SVM"),
+          ("M1+transductive, virtual examples", "M1+transductive"),
           ("M1+default SVM", "raw pixels+default SVM")]
 EXAMPLES = """examples:
   python q3_vae_m1/experiments/table.py
@@ -107,7 +109,7 @@ def markdown(content, entries):
     searches = {}
     for what in ("vae", "transductive", "virtual", "graph"):
         record = RECORD.parent / f"{what}_search_{content['dataset']}.json"
-        searches[what] = read_json(record)["rows"] if record.exists() else ()
+        searches[what] = read_json(record) if record.exists() else {"rows": ()}
     found = [
         rows_of([f"{title}: test error in %", "trainings"], error_cells(content["rows"] + paper)),
         rows_of([f"{title}: difference in points"], difference_cells(own)),
@@ -116,16 +118,25 @@ def markdown(content, entries):
         rows_of([f"{title}: likelihood", "KL weight", "distortion", "active latents", "kernel"], (
             [s["likelihood"], f"{s['kl_weight']:g}", f"{s['distort']:g}", f"{row['active_latents']} of 50",
              "exponential" if row["power"] == 1 else "RBF", *searched(row)]
-            for row in searches["vae"] for s in [row["settings"]])),
+            for row in searches["vae"]["rows"] for s in [row["settings"]])),
         rows_of([f"{title}: alpha, steps", "rounds", "weight", "sharpness"], (
             [f"{s['alpha']:g}, {s['steps']}", s["rounds"], f"{s['weight']:g}", f"{s['sharpness']:g}", *searched(row)]
-            for row in searches["transductive"] for s in [classifiers.TRANSDUCTIVE | row["change"]])),
-        rows_of([f"{title}: virtual examples for", "strength", "copies", "C"], (
-            [named(f"{row['features']}+{row['classifier']}"), f"{s['strength']:g}", s["copies"], f"{s.get('C', 10):g}",
-             *searched(row)] for row in searches["virtual"] for s in [row["change"]])),
-        rows_of([f"{title}: graph of"], ([row["graph"], *searched(row)] for row in searches["graph"])),
+            for row in searches["transductive"]["rows"] for s in [classifiers.TRANSDUCTIVE | row["change"]])),
+        rows_of([f"{title}: virtual examples for", "strength", "copies", "C"], virtual_cells(**searches["virtual"])),
+        rows_of([f"{title}: graph of"], ([row["graph"], *searched(row)] for row in searches["graph"]["rows"])),
     ]
     return [made for made in found if made.count("\n") > 2]
+
+
+def virtual_cells(rows, chosen=None, **_):
+    """Of the search for virtual examples: the plain SVM, every strength with 9 copies and C 10, and what was chosen."""
+    for row in rows:
+        if row["classifier"] == "transductive":
+            yield ["M1 (ours)+transductive", *["as chosen" if row["examples"] else "none"] * 3, *searched(row)]
+            continue
+        setting = {key: row[key] for key in ("strength", "copies", "C")}
+        if (row["copies"], row["C"]) in ((0, 10), (9, 10)) or setting in chosen[row["features"]]:
+            yield [named(f"{row['features']}+SVM"), *(f"{value:g}" for value in setting.values()), *searched(row)]
 
 
 def rows_of(head, rows):
@@ -146,7 +157,7 @@ def named(method):
 
 def searched(row):
     """Cells of tune.py's validation errors."""
-    return [two_digits(row["errors"][str(n)]) for n in COUNTS]
+    return [two_digits(row["errors"][str(n)]) if str(n) in row["errors"] else "–" for n in COUNTS]
 
 
 def error_cells(rows):

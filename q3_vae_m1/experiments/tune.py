@@ -41,10 +41,7 @@ FEW = {"alpha": 0.95, "steps": 60, "rounds": 2, "weight": 0.3}
 TRANSDUCTIVE = [FEW, {"alpha": 0.9, "steps": 30, "rounds": 1, "weight": 0.1}, FEW | {"alpha": 0.9},
                 FEW | {"alpha": 0.99, "steps": 120}, FEW | {"sharpness": 2.0}, FEW | {"rounds": 1}, FEW | {"rounds": 3},
                 FEW | {"weight": 0.1}]
-VIRTUAL = {dataset: [{"strength": 0.0, "copies": 0}, *({"strength": s, "copies": 9} for s in strengths),
-                     {"strength": strengths[1], "copies": 29}, {"strength": strengths[1], "copies": 9, "C": 1.0},
-                     {"strength": strengths[1], "copies": 9, "C": 100.0}]
-           for dataset, strengths in (("fashion", (0.25, 0.5, 1.0)), ("mnist", (1.0, 2.0, 0.5)))}
+STRENGTHS = {"fashion": (0.1, 0.25, 0.5, 1.0), "mnist": (0.5, 1.0, 2.0, 3.0)}  # of virtual examples
 EXAMPLES = """examples:
   python q3_vae_m1/experiments/tune.py kernel
   python q3_vae_m1/experiments/tune.py transductive --draws 2 --out results/q3"""
@@ -70,7 +67,7 @@ class Search:
         self.rows += rows
         write(self.path, as_json(self.head | {"rows": self.rows}))
 
-    def measure(self, errors_of, title):
+    def measure(self, errors_of, title, by_draw=False):
         """A row for each setting that `errors_of(n, seed, rows)`, of a label draw, has the error in % of.
 
         errors: means over the draws by label count. score: their geometric mean; a tenth less error counts the same at
@@ -79,18 +76,20 @@ class Search:
         with threadpool_limits(1):  # NumPy and libsvm let go of the interpreter
             draws = thread_map(errors_of, *zip(*self.drawn), max_workers=self.o.jobs, desc=f"{self.dataset}, {title}")
         for setting in draws[0]:
-            means = [np.mean([errors[setting] for (n, _, _), errors in zip(self.drawn, draws) if n == count])
-                     for count in COUNTS]
-            yield {**dict(setting), "errors": {str(n): round(float(mean), 3) for n, mean in zip(COUNTS, means)},
-                   "score": round(float(gmean(means)), 4)}
+            errors = {str(count): [round(float(draw[setting]), 4) for (n, _, _), draw in zip(self.drawn, draws)
+                                   if n == count and setting in draw] for count in COUNTS}
+            errors = {n: values for n, values in errors.items() if values}
+            means = {n: np.mean(values) for n, values in errors.items()}
+            yield {**dict(setting), "errors": {n: round(float(mean), 3) for n, mean in means.items()},
+                   "score": round(float(gmean([*means.values()])), 4)} | ({"by_draw": errors} if by_draw else {})
 
-    def measure_one(self, fit, encode, title):
+    def measure_one(self, fit, encode, title, by_draw=False):
         """The row of a classifier, `fit(n, seed, rows)`, which sees what `encode` makes of images."""
         validation = encode(self.data.validation)
 
         def errors_of(*draw):
             return {(): 100 * (classifiers.predict(fit(*draw), validation) != self.truth).mean()}
-        return next(self.measure(errors_of, title))
+        return next(self.measure(errors_of, title, by_draw))
 
     def kernels(self, encode, grid):
         """The errors_of, for `measure`, of every kernel in a grid. Distances are computed once for all."""
@@ -151,26 +150,75 @@ def transductive(search):
 
 
 def virtual(search):
-    changes = VIRTUAL[vae.kind(search.dataset)]
+    """Of the SVM, rows by which `best_virtual` chooses; then the transductive classifier without and with it."""
     encoders = {name: search.encoder(name) for name in ("M1", "raw pixels")}
     spaces = {name: encode(search.data.train) for name, encode in encoders.items()}
-    graph = classifiers.neighbour_graph(spaces["M1"])
-    wanted = [("SVM", "M1", changes[:4]), ("SVM", "raw pixels", changes[:4]), ("transductive", "M1", changes[:4]),
-              ("SVM", "M1", changes[4:])]
-    for classifier, name, change in ((classifier, name, change) for classifier, name, own in wanted for change in own):
+    search.head["chosen"] = {}
+    for name, encode in encoders.items():
+        own, validation = classifiers.svm_settings(search.dataset, name), encode(search.data.validation)
+
+        def errors_of(n, seed, rows):
+            features, labels, found = spaces[name][rows], search.labels[rows], {}
+            kernel = classifiers.Kernel(own["power"], own["width"] * classifiers.feature_scale(features))
+            many = 29 if n < 600 else 9
+            for strength in STRENGTHS[vae.kind(search.dataset)]:
+                more, again = classifiers.virtual_examples(search.data.train[rows], labels, encode, seed, strength,
+                                                           many)
+                points, given = np.concatenate([features, more]), np.concatenate([labels, again])
+                within, across = kernel(points, points), kernel(validation, points)
+                for copies, C in itertools.product(sorted({9, many}), [1.0, 10.0]):
+                    k = n * (1 + copies)
+                    svm = SVC(C=C, kernel="precomputed").fit(within[:k, :k], given[:k])
+                    wrong = svm.predict(across[:, :k]) != search.truth
+                    found[("strength", strength), ("copies", copies), ("C", C)] = 100 * wrong.mean()
+            svm = SVC(C=own["C"], kernel="precomputed").fit(within[:n, :n], labels)
+            wrong = svm.predict(across[:, :n]) != search.truth
+            found[("strength", 0.0), ("copies", 0), ("C", own["C"])] = 100 * wrong.mean()
+            return found
+        if search.lacks({"classifier": "SVM", "features": name}):
+            made = search.measure(errors_of, f"SVM, {name}", by_draw=True)
+            search.write(*({"classifier": "SVM", "features": name, **row} for row in made))
+        search.head["chosen"][name] = best_virtual(search.rows, name)
+        search.write()
+
+    if not any(search.head["chosen"]["M1"]):
+        return
+    graph, encode = classifiers.neighbour_graph(spaces["M1"]), encoders["M1"]
+    for examples in (None, search.head["chosen"]["M1"]):
         def fit(n, seed, rows):
-            features, labels = spaces[name], search.labels[rows]
-            more, again = classifiers.virtual_examples(search.data.train[rows], labels, encoders[name], seed,
-                                                       change["strength"], change["copies"])
-            if classifier == "transductive":
-                chosen = classifiers.transductive_settings(search.dataset, n)
-                return classifiers.fit_transductive(features, rows, labels, graph, chosen, (more, again))
-            settings = classifiers.svm_settings(search.dataset, name) | {"C": change.get("C", 10.0)}
-            return classifiers.fit_svm(np.concatenate([features[rows], more]), np.concatenate([labels, again]),
-                                       **settings)
-        told = {"classifier": classifier, "features": name, "change": change}
+            labels, used, made = search.labels[rows], examples and examples[n >= 600], None
+            if used:
+                made = classifiers.virtual_examples(search.data.train[rows], labels, encode, seed, used["strength"],
+                                                    used["copies"])
+            settings = classifiers.transductive_settings(search.dataset, n)
+            return classifiers.fit_transductive(spaces["M1"], rows, labels, graph, settings, made)
+        told = {"classifier": "transductive", "features": "M1", "examples": examples}
         if search.lacks(told):
-            search.write(told | search.measure_one(fit, encoders[name], f"{classifier}, {name}, {change}"))
+            search.write(told | search.measure_one(fit, encode, f"transductive, {examples}", by_draw=True))
+    search.head["chosen"]["transductive"] = best_virtual(search.rows, "M1", "transductive")
+    search.write()
+
+
+def best_virtual(rows, features, classifier="SVM"):
+    """[with fewer than 600 labels, from 600 on]: the setting of virtual examples with the fewest errors, or None where
+    it gains no more over none than two standard errors of the difference over the label draws."""
+    chosen = []
+    for few in (True, False):
+        counts = [str(n) for n in COUNTS if (n < 600) == few]
+        tried = [row for row in rows if row["classifier"] == classifier and row["features"] == features
+                 and counts and row["by_draw"].keys() >= set(counts)]
+        if not tried:
+            chosen.append(None)
+            continue
+        settings = [(row["examples"] or [None, None])[not few] if "examples" in row else
+                    {key: row[key] for key in ("strength", "copies", "C")} if row["copies"] else None for row in tried]
+        # one image of 10,000 is the least error that a logarithm sees
+        logs = [np.log(np.maximum([row["by_draw"][n] for n in counts], 0.01)).mean(0) for row in tried]
+        best = min(range(len(tried)), key=lambda i: logs[i].mean())
+        gained = logs[settings.index(None)] - logs[best]
+        enough = len(gained) > 1 and gained.mean() > 2 * gained.std(ddof=1) / len(gained)**0.5
+        chosen.append(settings[best] if enough else None)
+    return chosen
 
 
 SEARCHES = {"kernel": kernel, "transductive": transductive, "vae": vae_settings, "virtual": virtual}
