@@ -126,9 +126,9 @@ def feature_scale(features):
     return float(np.sqrt(features.var(0).sum())) or 1.0  # of identical images
 
 
-def fit_svm(features, labels, power, width, C, weights=None):
-    """An SVC, one against one, on features (M, d) with labels (M,)."""
-    kernel = Kernel(power, width * feature_scale(features))
+def fit_svm(features, labels, power, width, C, weights=None, scale=None):
+    """An SVC, one against one, on features (M, d) with labels (M,). scale: of `width`, if not that of the features."""
+    kernel = Kernel(power, width * (scale or feature_scale(features)))
     return SVC(C=C, kernel=kernel).fit(features, labels, sample_weight=weights)
 
 
@@ -234,8 +234,8 @@ def fit(classifier, dataset, name, features, rows, labels, graph=None, copies=No
         return fit_transductive(features, rows, given, graph, settings, examples)
     settings = svm_settings(dataset, name)
     if examples:
+        settings = settings | {"C": chosen["C"], "scale": feature_scale(points)}  # that of the labelled images
         points, given = np.concatenate([points, examples[0]]), np.concatenate([given, examples[1]])
-        settings = settings | {"C": chosen["C"]}
     return fit_svm(points, given, **settings)
 
 

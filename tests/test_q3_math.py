@@ -144,6 +144,9 @@ def test_virtual_examples_are_distorted_copies_that_depend_on_the_seed_alone():
     assert not np.allclose(points, made(2, 1.0)[0]) and not np.allclose(points[:20], points[20:40])
     assert np.allclose(made(1, 0.0)[0][:20], pixels.flatten(1) / 255, atol=1e-5)
     assert len(made(1, 1.0, 1000)[0]) == classifiers.MOST - 20 and made(1, 1.0, 0)[0].shape == (0, 784)
+    plain, virtual = (classifiers.fit(name, "mnist", "raw pixels", pixels.flatten(1).numpy() / 255, np.arange(20), labels,
+                                      copies=lambda *chosen: made(1, *chosen)) for name in ("svm", "virtual"))
+    assert virtual.shape_fit_ == (20 * 30, 784) and virtual.kernel == plain.kernel  # its width: as the search had it
 
 
 # ---- what ships ----------------------------------------------------------------------------------
