@@ -200,6 +200,7 @@ def test_comparisons_in_sentences_hold_with_their_intervals():
         for fit in ("SVM", "transductive"):
             assert signs(dataset, f"M1+{fit}", f"raw pixels+{fit}") == [-1] * 4
         assert signs(dataset, "M1+transductive", "M1+SVM") == [-1] * 4
+        assert signs(dataset, "M1+SVM, virtual examples", "M1+SVM") == [-1] * 4
     assert signs("fashion", "M1 (Bernoulli)+SVM", "raw pixels+SVM") == [0, 1, 1, 1]
     assert signs("fashion", "M1 (Bernoulli)+transductive", "raw pixels+transductive") == [-1, 0, 1, 1]
     assert signs("mnist", "M1, no distortion+SVM", "M1+SVM") == [1] * 4
