@@ -1,9 +1,9 @@
 """Scores of a generator: 10,000 generated against the 10,000 test images, five sampling seeds; four minutes each.
 
-Relative Frechet distance in the features of two classifiers and in the pixels (1: as good as 10,000 training images),
-precision and recall, class frequencies, how far generated images are from their nearest training image. With --run
-they are written into the run folder and printed beside those of the pair that ships; without it, that pair is scored.
-This is not the Inception FID.
+Relative Frechet distance in the classifier's features, in those of a second one where there is one, and in the pixels
+(1: as good as 10,000 training images), precision and recall, class frequencies, how far generated images are from their
+nearest training image. With --run they are written into the run folder and printed beside those of the pair that ships;
+without it, that pair is scored. This is not the Inception FID.
 """
 
 import sys
