@@ -116,9 +116,7 @@ def test_searches_go_on_after_a_kill(tmp_path, what, rows, dies):
 def test_the_tracked_record_is_complete_and_its_units_are_those_of_the_scripts():
     units = list(record.units(5, 3))
     assert len(set(units)) == len(units) and units[0] == ("fashion", "raw pixels", None, (*record.ALL, "virtual"))
-    missing = {unit[:3]: record.missing(ROOT / "results/runs/none", unit, 10) for unit in record.units(5, 1)}
-    assert [unit for unit, lines in missing.items() if lines] == [("fashion", "M1", 4)]  # of virtual examples alone
-    assert {fit for fit, _ in missing["fashion", "M1", 4]} == {"virtual"}
+    assert not any(record.missing(ROOT / "results/runs/none", unit, 10) for unit in record.units(5, 1))
     assert record.settings_of("mnist", "M1", 0) == record.settings_of("mnist", "M1, samples", 0)
     assert record.settings_of("mnist", "M1, KL weight 0", 2)["kl_weight"] == 0
     assert record.settings_of("fashion", "M1 (Bernoulli), small KL weight", 0)["kl_weight"] == 0.02

@@ -37,7 +37,7 @@ def style():
 def losses(rows):
     """rows: {objective: rows of its metrics.csv}."""
     with style():
-        figure, panels = plt.subplots(len(rows), 2, figsize=(WIDTH, 3 * len(rows)))
+        figure, panels = plt.subplots(len(rows), 2, figsize=(WIDTH, 2.5 * len(rows)))
         for pair, (objective, mine) in zip(panels, rows.items()):
             plots.draw_losses(pair, mine, objective)
         figure.suptitle("Losses of the two shipped trainings; the peaks of the first iterations are cut off")
@@ -83,13 +83,13 @@ def film(pixels, iterations, title):
 def two_of_each(rows):
     """rows: {class: [(title, uint8 (28, 28)) of DCGAN's image, a real one and WGAN-GP's]}."""
     with style():
-        figure, panels = plt.subplots(len(rows), 3, figsize=(WIDTH, 2.7 * len(rows)), squeeze=False)
+        figure, panels = plt.subplots(len(rows), 3, figsize=(4.2, 1.47 * len(rows)), squeeze=False)
         for axes_row, (label, images) in zip(panels, rows.items()):
             for axes, (title, picture) in zip(axes_row, images):
                 axes.imshow(picture.numpy(), **GREY)
-                axes.set_title(title, fontsize=11)
+                axes.set_title(title, fontsize=8)
                 axes.set(xticks=[], yticks=[])
-            axes_row[0].set_ylabel(label, fontsize=12)
+            axes_row[0].set_ylabel(label, fontsize=8)
         return as_png(figure)
 
 
