@@ -81,7 +81,7 @@ def draw_losses(panels, rows, objective):
                              label="2 ln 2: cannot tell real from generated")
                 high = max(high, 2 * math.log(2))
         space = max(high - low, 1e-3)
-        axes.set_ylim(low - 0.05 * space, high + 0.35 * space)  # room for the legend
+        axes.set_ylim(low - 0.05 * space, high + 0.5 * space)  # room for the legend
         axes.legend(fontsize=8, loc="upper right")
 
 
