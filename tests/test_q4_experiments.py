@@ -232,7 +232,10 @@ def test_killed_and_gone_on_with_to_the_same_bits(data, tmp_path, name, few, wor
     assert done.returncode == 0, done.stderr
     lines = [record(record_name, tmp_path / folder / "runs/q4") for folder in ("whole", "killed")]
     assert len(lines[0]) >= 3 and list(map(bare, lines[0])) == list(map(bare, lines[1])) and lines[1][:len(before)] == before
-    assert not list(runs.glob("q4_*_*")) and all(line["reached"] == line["iterations"] and line["precision"] for line in lines[1])
+    kept = list(runs.glob("q4_*_*"))
+    assert bool(kept) == (name == "compare") and not list(runs.glob("q4_*/checkpoint.pt"))
+    assert all((folder / file).exists() for folder in kept for file in ("options.json", "generator.pt", "outcome.json"))
+    assert all(line["reached"] == line["iterations"] and line["precision"] for line in lines[1])
     assert Image.open(runs / f"q4/{record_name}.png").size[0] > 1000
     if name == "compare":
         assert all({"precision", "recall", "relative_distance"} < line["test"].keys() for line in lines[1])

@@ -7,7 +7,8 @@ those of the authors' code. Both relative Frechet distances to the validation im
 end those to the test images, precision and recall.
 
 A training is a line of comparison.jsonl as it ends; killed, the same command goes on. Writes comparison.json and
-comparison.png, and prints the tables. Takes ten hours of a core.
+comparison.png, and prints the tables. The folders of the trainings stay in results/runs, as those of train.py: their
+generators can be looked at. Takes ten hours of a core.
 """
 
 import itertools
@@ -147,7 +148,7 @@ def main():
     work = [(model, seed) for seed in range(1, args.seeds + 1) for model in chosen
             if model != "textbook" or seed <= TEXTBOOK_SEEDS]
     found = jobs.run_missing([options_of(*one, chosen, args.dim, args.compute) for one in work], "comparison", args,
-                             points=POINTS, test=True)
+                             points=POINTS, test=True, keep=True)
     lines = {model: [line for (of, _), line in zip(work, found) if of == model and line] for model in chosen}
     result = summarise(lines, chosen)
     jobs.publish("comparison", args, result, plots.comparison(lines), markdown(result), times_markdown(result))

@@ -98,20 +98,24 @@ class Orphaned:
         return self.parent not in (os.getpid(), os.getppid())
 
 
-def run_one(options, name, data_dir, results_dir, device, parent=None, points=(1.0,), test=False):
+def run_one(options, name, data_dir, results_dir, device, parent=None, points=(1.0,), test=False, keep=False):
     """run.run as a line of a record, in any process or machine.
 
     name: of its folder in results_dir/runs. data_dir, results_dir: None for those of the repository, wherever it is.
     parent: the process id of the script that waits for it. points: at which fractions of the iterations the distance is
-    taken; several make a "curve". test: whether the last generator is scored on the test images, too.
+    taken; several make a "curve". test: whether the last generator is scored on the test images, too. keep: whether the
+    folder stays, as one that train.py leaves; not for the textbook loop.
     """
     torch.set_num_threads(1)
     ground, n = world(data_dir or ROOT / "data", device), options["iterations"]
     textbook = options["objective"] == "textbook"
     machine = {"device": device, "precision": "float32" if textbook else files.pick_precision("auto", ground.device)}
-    result = run.run({**options, **machine}, ground, (results_dir or ROOT / "results") / "runs" / name,
-                     {max(1, round(n * fraction)) for fraction in points}, Orphaned(parent) if parent else (),
-                     kind=Textbook if textbook else Training, test=test)
+    folder, keep = (results_dir or ROOT / "results") / "runs" / name, keep and not textbook
+    if keep and not (folder / "options.json").exists():
+        write(folder / "options.json", as_json({**options, **machine, "threads": 1, "torch": str(torch.__version__),
+                                                "commit": files.commit()}))
+    result = run.run({**options, **machine}, ground, folder, {max(1, round(n * fraction)) for fraction in points},
+                     Orphaned(parent) if parent else (), kind=Textbook if textbook else Training, keep=keep, test=test)
     if result is None:
         os._exit(1)  # nobody is left to tell
     kept = ("outcome", "reached", *run.metrics.MEASURED, "core_seconds", *["curve"] * (len(points) > 1), "test")
@@ -145,7 +149,9 @@ def run_missing(work, record, args, **how):
         for line in tqdm(ended(tasks, args, how), total=len(tasks), unit="run", desc=record):
             one = key(line)
             lines[one] = files.append_line(file, line)
-            shutil.rmtree(args.results_dir / "runs" / folders[one], ignore_errors=True)
+            folder = args.results_dir / "runs" / folders[one]
+            if not (folder / "outcome.json").exists():  # not one to keep
+                shutil.rmtree(folder, ignore_errors=True)
     except TerminatedWorkerError:
         raise UserError(f"a process was killed, perhaps for want of memory; what has ended is in {shown(file)}, and "
                         "the same command goes on, with fewer --jobs if need be") from None

@@ -29,8 +29,9 @@ DRAWS, SEARCHED_WIDELY = 24, 16  # of every list; the first ones from WIDE, the 
 # Ranges of the critic's rate and of the generator's ratio to it.
 WIDE, HIGH = ((2e-4, 2e-2), (1 / 4, 8)), ((5e-4, 1e-2), (4, 32))
 NARROW = {"dcgan": HIGH, "wgan-gp": HIGH, "wgan-clip": HIGH,  # the best of the first 16 lay at a high ratio
-          "wgan-gp-steps": ((1e-3, 1e-2), (1 / 2, 8))}  # a guess, to be set by the first 16 before draw 16 is trained
-STEPS = 1, 2, 3, 5  # of the critic, in wgan-gp-steps
+          "wgan-gp-steps": ((1e-3, 5e-3), (1, 8))}  # where its first 16 were best
+BETA1, PENALISED, STEPS = [0.0, 0.5], [16, 32, 64], [1, 2, 3, 5]
+NARROW_STEPS = [0.0], PENALISED, [1, 2, 3]  # of wgan-gp-steps: five steps with 24 draws are a list of their own
 DIM, COMPUTE = 32, 3_000  # iterations of DCGAN that the compute of a run of the first rung is
 RUNGS = ((1, tuple(LISTS), 8), (3, tuple(LISTS), 3),  # times the compute, of which, how many go on
          (10, ("dcgan", "wgan-gp", "wgan-gp-steps"), 1))
@@ -41,9 +42,11 @@ TRAINED = "converged", "far"  # outcomes with all ten classes
 def draw(name, i, dim=DIM, compute=COMPUTE):
     """The options of draw number i of a list."""
     objective, random = LISTS[name], np.random.default_rng([list(LISTS).index(name), i])
-    rates, ratios = WIDE if i < SEARCHED_WIDELY else NARROW[name]
+    narrow = i >= SEARCHED_WIDELY
+    rates, ratios = NARROW[name] if narrow else WIDE
+    few = NARROW_STEPS if narrow and name == "wgan-gp-steps" else (BETA1, PENALISED, STEPS)
     rate, ratio = 10 ** random.uniform(*map(math.log10, rates)), 2 ** random.uniform(*map(math.log2, ratios))
-    beta1, penalised, steps = (random.choice(few).item() for few in ([0.0, 0.5], [16, 32, 64], STEPS))
+    beta1, penalised, steps = (random.choice(values).item() for values in few)
     rate, ratio = float(f"{rate:.2g}"), float(f"{ratio:.2g}")
     options = {"objective": objective, "arch": "conv", "dim": dim, "batch": BATCH, "learning_rate": rate,
                "generator_learning_rate": float(f"{rate * ratio:.2g}")}
