@@ -151,7 +151,8 @@ def test_draws_and_compute():
         ratios = [draw["generator_learning_rate"] / draw["learning_rate"] for draw in draws]
         assert 0.94 * low < min(ratios) < 1.15 * low and 0.87 * high < max(ratios) < 1.06 * high
     first = tune.draw("wgan-gp-steps", 0)
-    assert {draw["critic_steps"] for draw in draws} == {1, 2, 3, 5}
+    assert {draw["critic_steps"] for draw in draws} == {1, 2, 3} and {draw["beta1"] for draw in draws} == {0.0}
+    assert {tune.draw("wgan-gp-steps", i)["critic_steps"] for i in range(16)} == {1, 2, 3, 5}
     assert first["iterations"] == int(float(f"{3000 / jobs.COST['wgan-gp'][first['critic_steps']][first['penalty_images']]:.2g}"))
     counts = {model: compare.options_of(model, 0, CHOSEN)["iterations"] for model in CHOSEN}
     assert counts == {"dcgan": 30_000, "wgan": 8_600, "textbook": 3_000}
@@ -332,7 +333,7 @@ def test_figures_of_the_pair(tmp_path):
     out = tmp_path / "runs/q4"
     for name in ("losses", "images", "grids", *(f"{model}_{what}" for model in ("dcgan", "wgan")
                                                              for what in ("samples", "training"))):
-        assert Image.open(out / f"{name}.png").size[0] >= 700
+        assert Image.open(out / f"{name}.png").size[0] >= 600
     assert json.loads((out / "losses.json").read_text()) == about(published("losses"))
 
 
