@@ -120,7 +120,7 @@ def run(options, world, folder, moments=(), stop=(), kind=Training, keep=False, 
             write(folder / "grids.npz", buffer.getvalue())
         write(folder / "outcome.json", as_json(result))
         path.unlink(missing_ok=True)
-    result["curve"] = [{key: row[key] for key in ("iteration", "core_seconds", *metrics.DISTANCES)} for row in curve]
+    result["curve"] = [{key: row[key] for key in ("iteration", *metrics.DISTANCES)} for row in curve]
     result["precision"] = options["precision"]
     if test and finite:
         result["test"] = metrics.scores(world, training.ema_generator(), options["seed"])
@@ -132,8 +132,7 @@ def measure(training, world):
     n = len(world.data.validation)
     pixels = sampling.sample(training.ema_generator(), n, training.options["seed"], world.device)
     found = world.validation(pixels)
-    return {**training.validation_losses(), **found, "smallest_class_frequency": min(found["class_frequencies"]),
-            "core_seconds": round(training.core_seconds, 1)}
+    return {**training.validation_losses(), **found, "smallest_class_frequency": min(found["class_frequencies"])}
 
 
 def show(folder, training, rows, result=None):

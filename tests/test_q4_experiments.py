@@ -93,7 +93,7 @@ def test_summaries_and_tables_are_those_of_the_records():
     lines = {model: sorted(mine, key=lambda line: line["seed"]) for model, mine in lines.items()}
     result = compare.summarise(lines, chosen)
     assert json.loads(json.dumps(result)) == about(found)
-    assert compare.times_markdown(result) in README
+    assert compare.reached_markdown(result) in README
     for row in compare.markdown(result).splitlines()[2:]:  # the README of the room may set it in bold
         assert row in (ROOT / "q4_wgan/README.md").read_text(encoding="utf-8").replace("**", "")
     found = published("stability")
@@ -127,10 +127,9 @@ def test_statistics():
     assert stability.sign_test({"a": mine, "b": mine, "c": mine[1:], "d": mine[:1] + mine[3:], "e": mine[:2]}) == (
         1, 3, 1, pytest.approx(0.625))  # 2 (1 + 4) / 2^4
     assert stability.sign_test({"a": [], "b": [(True, True)]}) == (0, 0, 2, 1.0)
-    curve = [{"iteration": 10, "core_seconds": 1.0, "relative_distance": 100.0},
-             {"iteration": 20, "core_seconds": 2.0, "relative_distance": 25.0}]
-    assert compare.time_to(curve, 50) == pytest.approx(1.5)
-    assert compare.time_to(curve, 100) == 1.0 and compare.time_to(curve, 20) is None
+    curve = [{"iteration": 10, "relative_distance": 100.0}, {"iteration": 20, "relative_distance": 25.0}]
+    assert compare.first_at(curve, 50) == pytest.approx(15)
+    assert compare.first_at(curve, 100) == 10 and compare.first_at(curve, 20) is None
     assert compare.values_at([curve, curve], 15, "relative_distance") == pytest.approx([50, 50])
     assert compare.values_at([curve], 25, "relative_distance") == []
     rows = [{"iteration": str(i), "critic_loss": str(i / 1000), "generator_loss": str(abs(i - 1000)),
@@ -205,8 +204,7 @@ def script(name, attributes=(), killed_at=None):
 
 def bare(line):
     """Without the time that it took."""
-    line = {key: value for key, value in line.items() if key not in ("core_seconds", "time")}
-    return {**line, "curve": [{k: v for k, v in point.items() if k != "core_seconds"} for point in line.get("curve", [])]}
+    return {key: value for key, value in line.items() if key not in ("core_seconds", "time")}
 
 
 def tuned_only(objective):

@@ -68,8 +68,8 @@ def values_at(curves, iteration, of):
     return found
 
 
-def time_to(curve, distance):
-    """Core seconds until the relative distance first falls to `distance`, log-linear between points; None if never.
+def first_at(curve, distance):
+    """The iteration at which the relative distance first falls to `distance`, log-linear between points; None if never.
 
     Where it is there at the first point already, that point's: an upper bound.
     """
@@ -77,12 +77,12 @@ def time_to(curve, distance):
         if point["relative_distance"] <= distance:
             ends = point, before or point
             return float(np.interp(math.log(distance), [math.log(one["relative_distance"]) for one in ends],
-                                   [one["core_seconds"] for one in ends]))
+                                   [one["iteration"] for one in ends]))
     return None
 
 
 def summarise(lines, chosen):
-    """The content of comparison.json: means over trainings, differences of pairs, times to reach distances.
+    """The content of comparison.json: means over trainings, differences of pairs, compute to reach distances.
 
     lines: {model: lines of its trainings}.
     """
@@ -104,12 +104,13 @@ def summarise(lines, chosen):
 
     reached = {model: {} for model in lines}
     for model, distance in itertools.product(lines, REACHED):
-        times = [time_to(line["curve"], distance) for line in ended[model]]
-        reached[model][distance] = {"runs": times, **(mean_std(times) if times and None not in times else {})}
+        found = [(line, first_at(line["curve"], distance)) for line in ended[model]]
+        compute = [at and at * jobs.cost(line) for line, at in found]  # in iterations of DCGAN
+        reached[model][distance] = {"runs": compute, **(mean_std(compute) if compute and None not in compute else {})}
     return {"settings": chosen, "iterations": iterations,
             "equal_compute": means(tests), "differences_at_equal_compute": differences(tests),
             "equal_iterations": means(then), "differences_at_equal_iterations": differences(then),
-            "seconds_to_reach": reached}
+            "compute_to_reach": reached}
 
 
 def markdown(result):
@@ -126,12 +127,12 @@ def markdown(result):
     return table(("", "trainings", "relative distance", "in pixels", "precision", "recall"), rows)
 
 
-def times_markdown(result):
-    """Minutes of a core until the trainings first reached each distance, as the table in README.md."""
+def reached_markdown(result):
+    """Thousand iterations' compute of DCGAN until the trainings first reached each distance, as the table in README.md."""
     return table(("", *REACHED), (
-        (NAMES[model], *(plus_minus(found, 1, 1 / 60) if "mean" in found else
+        (NAMES[model], *(plus_minus(found, 1, 1 / 1000) if "mean" in found else
                          f"{len(found['runs']) - found['runs'].count(None)} of {len(found['runs'])}"
-                         for found in reached.values())) for model, reached in result["seconds_to_reach"].items()))
+                         for found in reached.values())) for model, reached in result["compute_to_reach"].items()))
 
 
 def main():
@@ -151,7 +152,7 @@ def main():
                              points=POINTS, test=True, keep=True)
     lines = {model: [line for (of, _), line in zip(work, found) if of == model and line] for model in chosen}
     result = summarise(lines, chosen)
-    jobs.publish("comparison", args, result, plots.comparison(lines), markdown(result), times_markdown(result))
+    jobs.publish("comparison", args, result, plots.comparison(lines), markdown(result), reached_markdown(result))
 
 
 if __name__ == "__main__":

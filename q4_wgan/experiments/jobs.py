@@ -36,12 +36,17 @@ COST = {"dcgan": 1.0, "wgan-clip": 3.2, "textbook": 10.08,
                     5: {16: 3.5, 32: 3.9, 64: 4.7}}}  # by critic steps and images of the penalty
 
 
+def cost(options):
+    """What an iteration of a run costs, in iterations of DCGAN of the same width."""
+    found = COST[options["objective"]]
+    if isinstance(found, dict):
+        found = found[options.get("critic_steps", 5)][options.get("penalty_images", BATCH)]
+    return found
+
+
 def iterations(options, compute):
     """The iterations, to two digits, that cost as much as `compute` iterations of DCGAN of the same width."""
-    cost = COST[options["objective"]]
-    if isinstance(cost, dict):
-        cost = cost[options.get("critic_steps", 5)][options.get("penalty_images", BATCH)]
-    return int(float(f"{compute / cost:.2g}"))
+    return int(float(f"{compute / cost(options):.2g}"))
 
 
 def key(options):

@@ -15,6 +15,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from .. import plots, sampling
 from ..plots import COLOURS, DISTANCE, NAMES, as_png, log_ticks
+from . import jobs
 
 RATES = {"paper": "papers'", "between": "between", "tuned": "search's"}
 OUTCOMES = {"converged": "tab:green", "far": "gold", "collapsed": "tab:red", "diverged": "black"}
@@ -124,20 +125,21 @@ def tuning(rungs, parts):
 
 
 def comparison(lines):
-    """Curves of every training against core minutes, in both feature spaces, and against iterations.
+    """Curves of every training against compute, in both feature spaces, and against iterations.
 
     lines: {model: lines of its trainings}."""
-    minutes, iterations = ("core_seconds", 60, "minutes of one core"), ("iteration", 1000, "thousand iterations")
-    views = ((minutes, "relative_distance", "classifier's features"),
-             (minutes, "relative_distance_pixels", "pixels' components"),
+    compute, iterations = (jobs.cost, "compute, thousand\niterations of DCGAN"), (lambda line: 1, "thousand\niterations")
+    views = ((compute, "relative_distance", "classifier's features"),
+             (compute, "relative_distance_pixels", "pixels' components"),
              (iterations, "relative_distance", "classifier's features"))
     with style():
         figure, panels = plt.subplots(1, 3, figsize=(WIDTH, 3.6))
-        for axes, ((x, unit, xlabel), y, space) in zip(panels, views):
+        for axes, ((unit, xlabel), y, space) in zip(panels, views):
             for model, line in ((model, line) for model, mine in lines.items() for line in mine):
                 label = NAMES[model] if axes is panels[0] and line is lines[model][0] else None
-                axes.plot([point[x] / unit for point in line["curve"]], [point[y] for point in line["curve"]], ".-",
-                          markersize=3, color=COLOURS[model], alpha=0.7, linewidth=1, label=label)
+                axes.plot([point["iteration"] * unit(line) / 1000 for point in line["curve"]],
+                          [point[y] for point in line["curve"]], ".-", markersize=3, color=COLOURS[model], alpha=0.7,
+                          linewidth=1, label=label)
             axes.set(yscale="log", xlabel=xlabel, title=space)
             log_ticks(axes.yaxis)
         panels[0].set_ylabel(DISTANCE)
