@@ -15,9 +15,6 @@ import torch
 
 from .command import ROOT, UserError, as_json, read_json, shown, write
 
-MACHINE = ("precision", "device", "threads")  # in a run's options, but no part of what tells one run from another
-
-
 # ---- devices -------------------------------------------------------------------------------------
 
 def add_device(parser):

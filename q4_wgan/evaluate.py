@@ -59,7 +59,7 @@ def real_scores(world, training, labels):
     def relative(pixels):
         return distance(features(pixels), real) / unit
 
-    data, unit = world.data, world.test.spaces[""].unit
+    data, unit = world.data, world.test.units[""]
     distance, real = metrics.frechet_distance, features(data.test)
     n, validation = len(real), features(data.validation)
     precision, recall = metrics.precision_recall(real, features(data.train[:n]))

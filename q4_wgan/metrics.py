@@ -37,28 +37,11 @@ def verdict(finite, found):
     return "converged", f"all classes present, relative distance {distance:.1f}"
 
 
-class Relative:
-    """Relative Frechet distance of images to reference images in one feature space.
-
-    features: uint8 (n, 28, 28) -> (n, d). pixels: the training images, at least as many as `reference`. Raises
-    UserError where the images are all alike.
-    """
-
-    def __init__(self, features, pixels, reference):
-        self.features, self.reference = features, features(reference)
-        self.unit = frechet_distance(features(pixels[:len(reference)]), self.reference)
-        if not self.unit > 1e-9:
-            raise UserError("the images are all alike: no distance between them can be the unit")
-
-    def __call__(self, features):
-        return frechet_distance(features, self.reference) / self.unit
-
-
 class Metrics:
     """Relative Frechet distances and the class frequencies of images, against reference images.
 
     network: the classifier; second: the other one, or None. pixels: uint8 (n, 28, 28), the training images; reference:
-    uint8 (m, 28, 28), m <= n.
+    uint8 (m, 28, 28), m <= n. Raises UserError where the images are all alike.
     """
 
     def __init__(self, network, pixels, reference, second=None):
@@ -68,15 +51,20 @@ class Metrics:
 
         def components(pixels):
             return (pixels.flatten(1).double() / 255 - mean) @ basis
-        spaces = {"": lambda pixels: classify(network, pixels)[0], "_pixels": components}
+        self.spaces = {"": lambda pixels: classify(network, pixels)[0], "_pixels": components}
         if second is not None:
-            spaces["_second"] = lambda pixels: classify(second, pixels)[0]
-        self.spaces = {name: Relative(features, pixels, reference) for name, features in spaces.items()}
+            self.spaces["_second"] = lambda pixels: classify(second, pixels)[0]
+        self.references = {name: features(reference) for name, features in self.spaces.items()}
+        self.units = {name: frechet_distance(features(pixels[:len(reference)]), self.references[name])
+                      for name, features in self.spaces.items()}
+        if not all(unit > 1e-9 for unit in self.units.values()):
+            raise UserError("the images are all alike: no distance between them can be the unit")
 
     def __call__(self, pixels):
         pixels = pixels.cpu()
         features, labels, _ = classify(self.network, pixels)
-        distances = {f"relative_distance{name}": space(space.features(pixels) if name else features)
+        distances = {f"relative_distance{name}": frechet_distance(space(pixels) if name else features,
+                                                                  self.references[name]) / self.units[name]
                      for name, space in self.spaces.items()}
         frequencies = torch.bincount(labels, minlength=10).double() / len(labels)
         return {**distances, "class_frequencies": frequencies.tolist()}

@@ -237,12 +237,6 @@ def test_scores_are_of_what_ships():
         assert outcome["outcome"] == "converged" and outcome["relative_distance"] == content["relative_distance"]
 
 
-def test_nearest():
-    a, b = (torch.randint(0, 256, (n, 28, 28), dtype=torch.uint8) for n in (30, 40))
-    brute = torch.cdist(a.flatten(1).double() / 255, b.flatten(1).double() / 255).min(1).values
-    assert evaluate.nearest(a, b, chunk=7) == pytest.approx(brute.median().item(), abs=1e-3)
-
-
 @pytest.mark.parametrize("repeats, run, message", [(1, "results/runs/mine", "--repeats"), (2, "/nowhere", "/nowhere")])
 def test_bad_input_of_evaluate(base, repeats, run, message):
     one_line(run_script("q4_wgan/evaluate.py", "--run", base / run, "--repeats", repeats), message)

@@ -225,7 +225,7 @@ def test_the_unit_of_the_metrics():
             sum(found["class_frequencies"])] == pytest.approx([1] * 4)
     theirs = PCA(64, svd_solver="full").fit(pixels.flatten(1).double().numpy() / 255)
     projected = theirs.transform(reference.flatten(1).double().numpy() / 255)[:, ::-1].copy()
-    assert np.allclose(np.abs(projected), measure.spaces["_pixels"].reference.abs().numpy(), atol=1e-8)
+    assert np.allclose(np.abs(projected), measure.references["_pixels"].abs().numpy(), atol=1e-8)
     with pytest.raises(UserError, match="alike"):
         metrics.Metrics(Classifier().eval(), pixels[:1].expand(300, -1, -1), pixels[:1].expand(300, -1, -1))
 

@@ -5,7 +5,7 @@ import re
 from decimal import ROUND_HALF_UP, Decimal
 
 import pytest
-from helpers import ROOT, one_line, run_script
+from helpers import ROOT, run_script
 
 from theory import report
 from theory.command import UserError
@@ -54,8 +54,3 @@ def test_a_missing_or_damaged_result_is_named_in_one_line(tmp_path):
     (tmp_path / "results/q1/distances.json").write_text("{")
     with pytest.raises(UserError, match="JSON"):
         report.build(tmp_path)
-
-
-def test_bad_words_are_one_line():
-    for words in (["--out", ""], ["--dra"], ["more"]):
-        one_line(run_script("theory/report.py", *words), words[0])

@@ -12,7 +12,7 @@ import pytest
 import torch
 from helpers import ROOT, idx, make_dataset
 
-from q4_wgan import command, files, images, plots
+from q4_wgan import command, files, images
 
 
 @pytest.mark.parametrize("name, rooms", [
@@ -137,18 +137,6 @@ def test_device_and_precision(monkeypatch):
             monkeypatch.setattr(torch.cpu, name, lambda has=has: has, raising=False)
         monkeypatch.setattr(files, "bfloat16_is_quick", lambda quick=quick: quick)
         assert files.pick_precision("auto", cpu) == wanted
-
-
-# ---- pictures ------------------------------------------------------------------------------------
-
-def test_pictures_do_not_depend_on_the_users_settings(tmp_path):
-    """A matplotlibrc that needs LaTeX, writes PDFs and asks for a screen."""
-    (tmp_path / "matplotlibrc").write_text("text.usetex: True\nsavefig.format: pdf\nbackend: tkagg\nfigure.facecolor: red\n")
-    rows = [{"iteration": i, "generator_loss": i, "critic_loss": -i, "relative_distance": 9 + i} for i in range(30)]
-    code = f"import sys; from q4_wgan import plots; sys.stdout.buffer.write(plots.losses({rows}, 'wgan-gp'))"
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "MATPLOTLIBRC": str(tmp_path / "matplotlibrc")}
-    done = subprocess.run([sys.executable, "-c", code], env=environment, cwd=tmp_path, capture_output=True)
-    assert done.stdout.startswith(b"\x89PNG") and done.stdout == plots.losses(rows, "wgan-gp"), done.stderr
 
 
 # ---- images --------------------------------------------------------------------------------------

@@ -128,7 +128,7 @@ def markdown(result):
 
 
 def reached_markdown(result):
-    """Thousand iterations' compute of DCGAN until the trainings first reached each distance, as the table in README.md."""
+    """Compute, in thousand iterations of DCGAN, until each distance was first reached, as the table in README.md."""
     return table(("", *REACHED), (
         (NAMES[model], *(plus_minus(found, 1, 1 / 1000) if "mean" in found else
                          f"{len(found['runs']) - found['runs'].count(None)} of {len(found['runs'])}"

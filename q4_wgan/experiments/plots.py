@@ -128,13 +128,13 @@ def comparison(lines):
     """Curves of every training against compute, in both feature spaces, and against iterations.
 
     lines: {model: lines of its trainings}."""
-    compute, iterations = (jobs.cost, "compute, thousand\niterations of DCGAN"), (lambda line: 1, "thousand\niterations")
-    views = ((compute, "relative_distance", "classifier's features"),
-             (compute, "relative_distance_pixels", "pixels' components"),
-             (iterations, "relative_distance", "classifier's features"))
+    compute = "compute, thousand\niterations of DCGAN"
+    views = ((jobs.cost, compute, "relative_distance", "classifier's features"),
+             (jobs.cost, compute, "relative_distance_pixels", "pixels' components"),
+             (lambda line: 1, "thousand\niterations", "relative_distance", "classifier's features"))
     with style():
         figure, panels = plt.subplots(1, 3, figsize=(WIDTH, 3.6))
-        for axes, ((unit, xlabel), y, space) in zip(panels, views):
+        for axes, (unit, xlabel, y, space) in zip(panels, views):
             for model, line in ((model, line) for model, mine in lines.items() for line in mine):
                 label = NAMES[model] if axes is panels[0] and line is lines[model][0] else None
                 axes.plot([point["iteration"] * unit(line) / 1000 for point in line["curve"]],
