@@ -19,7 +19,6 @@ from tqdm import tqdm
 from .. import files, images, run
 from ..command import ROOT, UserError, add_folders, as_json, number, path, positive, read_json, shown, write
 from ..objectives import OBJECTIVES
-from ..plots import NAMES
 from ..training import BATCH, Training
 from .textbook import Textbook
 
@@ -59,12 +58,8 @@ def key(options):
 
 
 def tuned(name):
-    """The settings of the best draw of one of tune.py's lists, of the search that is published. Raises UserError."""
-    file = PUBLISHED / "tuning.json"
-    best = read_json(file).get(name, {}).get("best")
-    if not best:
-        raise UserError(f"{shown(file)}: the search for {NAMES[name]} has not ended; first `python "
-                        f"q4_wgan/experiments/tune.py --out {shown(PUBLISHED)}`")
+    """The settings of the best draw of one of tune.py's lists, of the search that is published."""
+    best = read_json(PUBLISHED / "tuning.json")[name]["best"]
     return {setting: best[setting] for setting in SETTINGS if best.get(setting) is not None}
 
 

@@ -18,6 +18,7 @@ from ..plots import COLOURS, DISTANCE, NAMES, as_png, log_ticks
 from . import jobs
 
 RATES = {"paper": "papers'", "between": "between", "tuned": "search's"}
+COMPARED = {**NAMES, "wgan": "WGAN-GP, five steps", "wgan-gp-steps": "WGAN-GP, one step"}  # of compare.py
 OUTCOMES = {"converged": "tab:green", "far": "gold", "collapsed": "tab:red", "diverged": "black"}
 PAIRS = (("only_dcgan", "only DCGAN", "tab:blue"), ("only_wgan_gp", "only WGAN-GP", "tab:orange"),
          ("both", "both", "tab:olive"), ("neither", "neither", "lightgrey"))
@@ -120,7 +121,7 @@ def tuning(rungs, parts):
         log_ticks(panels[0].yaxis)
         if panels[0].get_legend_handles_labels()[0]:
             figure.legend(loc="outside lower center", ncols=4)
-        figure.suptitle("The search: 24 draws of each (steps searched: under way), one run each; ×: collapsed")
+        figure.suptitle("The search: 24 draws of each, one run each; ×: collapsed")
         return as_png(figure)
 
 
@@ -136,7 +137,7 @@ def comparison(lines):
         figure, panels = plt.subplots(1, 3, figsize=(WIDTH, 3.6))
         for axes, (unit, xlabel, y, space) in zip(panels, views):
             for model, line in ((model, line) for model, mine in lines.items() for line in mine):
-                label = NAMES[model] if axes is panels[0] and line is lines[model][0] else None
+                label = COMPARED[model] if axes is panels[0] and line is lines[model][0] else None
                 axes.plot([point["iteration"] * unit(line) / 1000 for point in line["curve"]],
                           [point[y] for point in line["curve"]], ".-", markersize=3, color=COLOURS[model], alpha=0.7,
                           linewidth=1, label=label)

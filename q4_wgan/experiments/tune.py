@@ -6,7 +6,7 @@ critic steps, and with 1, 2, 3 or 5 of them. Every training starts anew, since t
 All are compared by the relative distance to the validation images. D = 32, one thread.
 
 A run is a line of tuning.jsonl as it ends; killed, the same command goes on. Writes tuning.json (the best draw of each
-list on its last rung) and tuning.png, and prints the table. Takes eighteen hours of a core.
+list on its last rung) and tuning.png, and prints the table. Takes 27 hours of a core.
 """
 
 import itertools
