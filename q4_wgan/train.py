@@ -19,9 +19,9 @@ from q4_wgan.run import World, run
 from q4_wgan.training import BATCH, MODELS, PAPER, SHORT
 
 EXAMPLES = """examples:
-  python q4_wgan/train.py --model wgan                 WGAN-GP, hours on 2 CPU cores; killed, the same goes on
-  python q4_wgan/train.py --model dcgan                DCGAN, an hour and more
-  python q4_wgan/train.py --model wgan --dim 32 --iterations 2000    minutes, to see how it goes
+  python q4_wgan/train.py --model wgan                 WGAN-GP, an hour or so of 2 CPU cores; killed, the same goes on
+  python q4_wgan/train.py --model dcgan                DCGAN, as long
+  python q4_wgan/train.py --model wgan --iterations 2000             minutes, to see how it goes
   python q4_wgan/train.py --model wgan --quick         a test of the installation: trains a little, keeps nothing
   python q4_wgan/train.py --model wgan --paper --device cuda         the paper's size, length and rates
   python q4_wgan/train.py --model wgan --dataset kmnist    your own images: four idx files in data/kmnist/raw"""
@@ -33,19 +33,20 @@ def arguments():
     add("--model", choices=MODELS, required=True)
     images.add_dataset(parser)
     add("--paper", action="store_true", help="the paper's settings for what follows, not those of a short training")
-    add("--dim", type=number(int, 1, 1024), help="width D of the networks (default: 64; --paper 128)")
-    add("--iterations", type=positive, help="of the generator (default: 22000; --paper 200000)")
+    add("--dim", type=number(int, 1, 1024), help="width D of the networks (default: 32; --paper 128)")
+    add("--iterations", type=positive, help="of the generator (default: dcgan 30000, wgan 25000, "
+        "wgan-clip 9400, an hour or so of 2 CPU cores; --paper 200000)")
     add("--batch", type=number(int, 2, 10_000), default=BATCH, help=f"images per step (default: {BATCH})")
     add("--arch", choices=("conv", "resnet"), default="conv", help="plain, or residual of appendix F (default: conv)")
     add("--learning-rate", type=rate, metavar="RATE", help="of the critic, decayed linearly to 0 (default: "
-        "dcgan 2e-3, wgan 8e-4, wgan-clip 8.3e-4; --paper 2e-4, clip 5e-5)")
+        "dcgan 3.5e-3, wgan 1.5e-3, wgan-clip 8.3e-4; --paper 2e-4, clip 5e-5)")
     add("--generator-learning-rate", type=rate, metavar="RATE",
-        help="of the generator (default: --learning-rate; without that, wgan 3e-3, wgan-clip 9.1e-3)")
+        help="of the generator (default: --learning-rate; without that, dcgan 2.4e-3, wgan 7.4e-3, wgan-clip 9.1e-3)")
     add("--beta1", type=number(float, 0, 0.999), help="of Adam (default: 0.5; wgan 0, --paper 0.5)")
     add("--critic-steps", type=number(int, 1, 100), metavar="N",
-        help="of the critic in an iteration (default: dcgan 1, wgan and wgan-clip 5)")
+        help="of the critic in an iteration (default: 1; wgan-clip and --paper 5)")
     add("--penalty-images", type=positive, metavar="N",
-        help="of each batch that the gradient penalty is taken on (default: 16; --paper 64)")
+        help="of each batch that the gradient penalty is taken on (default: 32; --paper 64)")
     add("--seed", type=seed, default=0, help="of all randomness (default: 0)")
     add("--name", type=name, help="of the run folder (default: model, data set and seed)")
     add("--quick", action="store_true", help="train a little on few images, and keep nothing")

@@ -18,11 +18,12 @@ NORM_IMAGES = 4096  # generated ones, for the batch norm statistics of the EMA g
 VALIDATION_BATCHES = 40  # for the critic's cost on validation images
 LOSSES = ("generator_loss", "critic_loss", "wasserstein", "penalty")
 MODELS = {"dcgan": "dcgan", "wgan": "wgan-gp", "wgan-clip": "wgan-clip"}  # objectives by what a user calls them
-SHORT = {  # for the hours of a CPU or the minutes of a GPU [4], [12]; clipping's rates are the search's (tuning.json)
-    "dcgan": {"dim": 64, "iterations": 22_000, "learning_rate": 2e-3, "beta1": 0.5},
-    "wgan-gp": {"dim": 64, "iterations": 22_000, "learning_rate": 8e-4, "generator_learning_rate": 3e-3, "beta1": 0.0,
-                "critic_steps": 5, "penalty_images": 16},
-    "wgan-clip": {"dim": 64, "iterations": 22_000, "learning_rate": 8.3e-4, "generator_learning_rate": 9.1e-3,
+SHORT = {  # for an hour or so of two CPU cores: the search's (tuning.json), at equal compute [4], [12], [13]
+    "dcgan": {"dim": 32, "iterations": 30_000, "learning_rate": 3.5e-3, "generator_learning_rate": 2.4e-3,
+              "beta1": 0.5},
+    "wgan-gp": {"dim": 32, "iterations": 25_000, "learning_rate": 1.5e-3, "generator_learning_rate": 7.4e-3,
+                "beta1": 0.0, "critic_steps": 1, "penalty_images": 32},
+    "wgan-clip": {"dim": 32, "iterations": 9_400, "learning_rate": 8.3e-4, "generator_learning_rate": 9.1e-3,
                   "critic_steps": 5},
 }
 PAPER = {

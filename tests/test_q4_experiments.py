@@ -158,6 +158,13 @@ def test_draws_and_compute():
         assert compare.options_of("wgan", 0, {"wgan": {**CHOSEN["wgan"], **more}})["iterations"] == count
 
 
+def test_the_defaults_are_those_of_the_search_at_the_compute_of_the_comparison():
+    for name, objective in (("dcgan", "dcgan"), ("wgan-gp-steps", "wgan-gp"), ("wgan-clip", "wgan-clip")):
+        short = {**training.SHORT[objective]}
+        assert short.pop("iterations") == jobs.iterations({"objective": objective, **short}, compare.COMPUTE)
+        assert short.pop("dim") == compare.DIM and short.items() >= jobs.tuned(name).items()
+
+
 def test_the_search_ranks_and_tells():
     def line(draw, outcome, distance):
         return {"draw": draw, "learning_rate": 2e-3, "generator_learning_rate": 4e-3, "beta1": 0.5, "outcome": outcome,

@@ -201,9 +201,9 @@ def test_quick_keeps_nothing(base, tmp_path):
 def test_short_and_paper_settings(base):
     """What was given, else the table's; a run that is killed at once has them in its folder."""
     for name, words, wanted in (
-            ("short", ("--model", "wgan"), [8e-4, 3e-3, 0.0, 8, 5]),
+            ("short", ("--model", "wgan"), [1.5e-3, 7.4e-3, 0.0, 8, 1]),
             ("paper", ("--model", "wgan", "--paper"), [2e-4, None, 0.5, 8, 5]),
-            ("lr", ("--model", "wgan", "--learning-rate", 0.01), [0.01, None, 0.0, 8, 5]),
+            ("lr", ("--model", "wgan", "--learning-rate", 0.01), [0.01, None, 0.0, 8, 1]),
             ("two", ("--model", "wgan", "--learning-rate", 0.01, "--generator-learning-rate", 0.02, "--critic-steps", 2), [0.01, 0.02, 0.0, 8, 2]),
             ("clip", ("--model", "wgan-clip", "--paper"), [5e-5, None, None, None, 5])):
         assert train(base, name, *words, prepare=(at_iteration, 1, killed)).returncode == KILLED
