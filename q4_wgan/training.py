@@ -3,7 +3,6 @@
 run.py drives it. Numbers in brackets are the deviations listed in README.md.
 """
 
-import math
 import time
 
 import torch
@@ -72,9 +71,8 @@ class Training:
         betas = self.objective.betas
         if betas is None:
             return torch.optim.RMSprop(network.parameters(), rate)
-        beta1 = self.options.get("beta1", betas[0])
-        beta2 = self.options.get("beta2", betas[1])  # factors.py
-        return torch.optim.Adam(network.parameters(), rate, (beta1, beta2), fused=self.device.type != "mps")
+        betas = self.options.get("beta1", betas[0]), betas[1]
+        return torch.optim.Adam(network.parameters(), rate, betas, fused=self.device.type != "mps")
 
     def lower_precision(self):
         # Without the cache: a cast made under no_grad would be reused where a gradient is needed.
@@ -89,8 +87,6 @@ class Training:
         began, core = time.monotonic(), time.process_time()
         batch, critic_steps = self.options["batch"], self.critic_steps
         left = 1 - self.iteration / self.options["iterations"]  # the learning rates fall linearly to 0 [5]
-        if self.options.get("schedule") == "cosine":  # factors.py
-            left = (1 + math.cos(math.pi * (1 - left))) / 2
         for optimizer, rate in ((self.critic_optimizer, self.critic_rate),
                                 (self.generator_optimizer, self.generator_rate)):
             for group in optimizer.param_groups:

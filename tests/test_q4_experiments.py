@@ -100,6 +100,10 @@ def test_summaries_and_tables_are_those_of_the_records():
     assert json.loads(json.dumps(result)) == about(found)
     assert stability.markdown(result) in README and stability.readings_markdown(result) in README
     assert benchmark.markdown(published("benchmark")) in README
+    rows = [row for found in tables(README) if found[0][1] == "changed" for row in found[1:]]
+    assert sorted(row[3:] for row in rows) == sorted(
+        [f"{line['iterations']:,}", f"{line['relative_distance']:.1f}", f"{line['relative_distance_pixels']:.1f}"]
+        for line in record("factors"))
     attempts = {}
     for line in record("attempts"):
         attempts.setdefault(line["attempt"], {}).update(line)

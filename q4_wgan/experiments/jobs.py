@@ -25,7 +25,7 @@ from .textbook import Textbook
 PUBLISHED = ROOT / "results/q4"  # the records that come with the repository: their lines count everywhere
 SETTINGS = ("learning_rate", "generator_learning_rate", "beta1", "penalty_images", "critic_steps")  # tune.py's
 OPTIONS = ("objective", "arch", "dim", "batch", "iterations", *SETTINGS, "seed", "generator_arch", "generator_variant",
-           "critic_norm", "critic_variant", "beta2", "schedule")  # what tells one run from another
+           "critic_norm", "critic_variant")  # what tells one run from another
 
 # What an iteration costs, in iterations of DCGAN, at D = 32 on one thread: medians of 10. Constants, so that the counts
 # are the same on any machine; benchmark.py measures them anew. Five steps and clipping: on an AMD EPYC in bfloat16; one
