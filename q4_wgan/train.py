@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the repositor
 from q4_wgan import classifier, files, images
 from q4_wgan.command import Parser, UserError, add_folders, name, number, positive, read_json, run_main, seed, shown
 from q4_wgan.run import World, run
-from q4_wgan.training import BATCH, MODELS, PAPER, SHORT
+from q4_wgan.training import BATCH, MODELS, defaults
 
 EXAMPLES = """examples:
   python q4_wgan/train.py --model wgan                 WGAN-GP, an hour or so of 2 CPU cores; killed, the same goes on
@@ -39,9 +39,10 @@ def arguments():
     add("--batch", type=number(int, 2, 10_000), default=BATCH, help=f"images per step (default: {BATCH})")
     add("--arch", choices=("conv", "resnet"), default="conv", help="plain, or residual of appendix F (default: conv)")
     add("--learning-rate", type=rate, metavar="RATE", help="of the critic, decayed linearly to 0 (default: "
-        "dcgan 3.5e-3, wgan 1.5e-3, wgan-clip 8.3e-4; --paper 2e-4, clip 5e-5)")
+        "dcgan 3.5e-3, wgan 1.5e-3, wgan-clip 8.3e-4, above D = 32 times 32 / D; --paper 2e-4, clip 5e-5)")
     add("--generator-learning-rate", type=rate, metavar="RATE",
-        help="of the generator (default: --learning-rate; without that, dcgan 2.4e-3, wgan 7.4e-3, wgan-clip 9.1e-3)")
+        help="of the generator (default: --learning-rate; without that, dcgan 2.4e-3, wgan 7.4e-3, wgan-clip 9.1e-3, "
+        "above D = 32 times 32 / D)")
     add("--beta1", type=number(float, 0, 0.999), help="of Adam (default: 0.5; wgan 0, --paper 0.5)")
     add("--critic-steps", type=number(int, 1, 100), metavar="N",
         help="of the critic in an iteration (default: 1; wgan-clip and --paper 5)")
@@ -58,7 +59,7 @@ def arguments():
 def options_of(args):
     """All that decides which generator comes out, the machine aside: what was given, else the table's defaults."""
     objective = MODELS[args.model]
-    usual = dict((PAPER if args.paper else SHORT)[objective])
+    usual = defaults(objective, args.paper, args.dim)
     keys = ("dataset", "arch", "dim", "iterations", "batch", "learning_rate", "generator_learning_rate", "beta1",
             "critic_steps", "penalty_images", "seed")
     given = {key: getattr(args, key) for key in keys if getattr(args, key) is not None}

@@ -36,6 +36,15 @@ PAPER = {
 }
 
 
+def defaults(objective, paper=False, dim=None):
+    """The options of PAPER or SHORT. SHORT's rates were chosen at its width; above that they fall as 1 / D [4]."""
+    usual = dict((PAPER if paper else SHORT)[objective])
+    if dim and not paper:
+        for key in ("learning_rate", "generator_learning_rate"):
+            usual[key] *= min(1, usual["dim"] / dim)
+    return usual
+
+
 class Training:
     """Networks, optimizers and randomness of one run; `step` is one iteration of Algorithm 1.
 

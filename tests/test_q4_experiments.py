@@ -20,7 +20,7 @@ from PIL import Image
 from scipy import stats as scipy_stats
 
 from q4_wgan import command, files, metrics, run, training
-from q4_wgan.experiments import benchmark, compare, figures, jobs, plots, stability, textbook, tune
+from q4_wgan.experiments import benchmark, compare, figures, jobs, plots, recipe, stability, textbook, tune
 
 README = (ROOT / "q4_wgan/experiments/README.md").read_text(encoding="utf-8")
 CHOSEN = compare.settings()
@@ -167,6 +167,10 @@ def test_the_defaults_are_those_of_the_search_at_the_compute_of_the_comparison()
         short = {**training.SHORT[objective]}
         assert short.pop("iterations") == jobs.iterations({"objective": objective, **short}, compare.COMPUTE)
         assert short.pop("dim") == compare.DIM and short.items() >= jobs.tuned(name).items()
+        wide = training.defaults(objective, dim=4 * compare.DIM)
+        assert wide["learning_rate"] == pytest.approx(short["learning_rate"] / 4)
+        assert training.defaults(objective, dim=8) == training.defaults(objective) == training.SHORT[objective]
+        assert training.defaults(objective, paper=True, dim=256) == training.PAPER[objective]
 
 
 def test_the_search_ranks_and_tells():
@@ -250,6 +254,14 @@ def test_killed_and_gone_on_with_to_the_same_bits(data, tmp_path, name, few, wor
         assert all({"precision", "recall", "relative_distance"} < line["test"].keys() for line in lines[1])
         assert all([point["iteration"] for point in line["curve"]][-1] == line["iterations"] for line in lines[1])
         assert "| DCGAN | 1 |" in done.stdout
+
+
+def test_the_recipe(data, tmp_path):
+    done = run_script("q4_wgan/experiments/recipe.py", *folders(data, tmp_path), "--dim", 2, "--compute", 20, "--seeds", 1, "--jobs", 1,
+                      prepare=(script, "recipe", [("POINTS", (1.0,)), ("BATCH", 16)], None))
+    assert done.returncode == 0, done.stderr
+    assert [row[:3] for row in tables(done.stdout)[0][1:]] == [["DCGAN", "20", "1"], ["WGAN-GP", "17", "1"]]
+    assert len(record("recipe", tmp_path / "runs/q4")) == len(list(tmp_path.glob("runs/q4_recipe_*/generator.pt"))) == 2
 
 
 def launch(log, *arguments, **environment):

@@ -32,9 +32,6 @@ DIM, COMPUTE = 32, 30_000
 SEEDS = {"dcgan": 8, "wgan": 5, "wgan-gp-steps": 5, "textbook": 2}
 POINTS = (1 / 64, 1 / 32, *(k / 16 for k in range(1, 17)))
 SEARCHED = {"dcgan": "dcgan", "wgan": "wgan-gp", "wgan-gp-steps": "wgan-gp-steps"}  # the list of tune.py of each model
-SCORES = {"relative_distance": ("relative distance", 1), "relative_distance_pixels": ("in pixels", 2),
-          "relative_distance_second": ("second classifier", 1), "precision": ("precision", 3),
-          "recall": ("recall", 3)}  # with title and digits shown
 REACHED = (100, 50, 25, 15)
 
 
@@ -88,7 +85,7 @@ def summarise(lines, chosen):
     ended = {model: [line for line in mine if "test" in line] for model, mine in lines.items()}  # did not diverge
     gans = [model for model in SEARCHED if model in lines]
     iterations = {model: mine[0]["iterations"] for model, mine in lines.items() if mine}
-    tests = {model: {score: [line["test"][score] for line in mine if score in line["test"]] for score in SCORES}
+    tests = {model: {score: [line["test"][score] for line in mine if score in line["test"]] for score in jobs.SCORES}
              for model, mine in ended.items()}
     then = {model: {of: values_at([line["curve"] for line in ended[model]], iterations.get("wgan", 0), of)
                     for of in DISTANCES} for model in gans}
@@ -124,13 +121,13 @@ def markdown(result):
         low, mean, high = (f"{found[key]:+.{digits}f}".replace("-", "−") for key in ("low", "mean", "high"))
         return f"{mean} ({low} to {high})"
 
-    digits = [(score, n) for score, (_, n) in SCORES.items()]
+    digits = [(score, n) for score, (_, n) in jobs.SCORES.items()]
     rows = [(plots.COMPARED[model], scores["recall"]["n"], *(mean(scores, *one) for one in digits))
             for model, scores in result["equal_compute"].items()]
     rows += [(" − ".join(plots.COMPARED[model] for model in pair.split(" - ")), "",
               *(interval(found[score], n) if found[score] else "–" for score, n in digits))
              for pair, found in result["differences_at_equal_compute"].items() if any(found.values())]
-    return table(("", "trainings", *(title for title, _ in SCORES.values())), rows)
+    return table(("", "trainings", *(title for title, _ in jobs.SCORES.values())), rows)
 
 
 def reached_markdown(result):

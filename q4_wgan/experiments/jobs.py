@@ -27,6 +27,10 @@ SETTINGS = ("learning_rate", "generator_learning_rate", "beta1", "penalty_images
 OPTIONS = ("objective", "arch", "dim", "batch", "iterations", *SETTINGS, "seed", "generator_arch", "generator_variant",
            "critic_norm", "critic_variant")  # what tells one run from another
 
+SCORES = {"relative_distance": ("relative distance", 1), "relative_distance_pixels": ("in pixels", 2),
+          "relative_distance_second": ("second classifier", 1), "precision": ("precision", 3),
+          "recall": ("recall", 3)}  # on the test images, with title and digits shown
+
 # What an iteration costs, in iterations of DCGAN, at D = 32 on one thread: medians of 10. Constants, so that the counts
 # are the same on any machine; benchmark.py measures them anew. Five steps and clipping: on an AMD EPYC in bfloat16; one
 # to three steps: in float32 on a processor without bfloat16.
