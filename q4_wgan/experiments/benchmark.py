@@ -1,9 +1,9 @@
 """Seconds of one iteration: DCGAN, clipping, WGAN-GP by critic steps and images of the penalty, and the textbook loop.
 
 Networks, batch and images are the same; the loops take turns, so that all see the same state of the machine, and the
-median counts. On one thread, as compare.py trains; in the precision that this processor is quicker in and, if that is
-bfloat16, in float32 as well. Writes benchmark.json: seconds, and cost in iterations of DCGAN (jobs.COST has such
-constants). Ten minutes.
+median counts. On one thread, as compare.py trains, the defaults of train.py on two as well; in the precision that this
+processor is quicker in and, if that is bfloat16, some in float32, too. Writes benchmark.json: seconds, and cost in
+iterations of DCGAN on one thread (jobs.COST has such constants). Ten minutes.
 """
 
 import statistics
@@ -23,10 +23,12 @@ from q4_wgan.training import BATCH, Training
 
 WARM_UP = 2  # rounds
 LOOPS = {"dcgan": ("DCGAN", {}), "wgan-clip": ("WGAN, clipping", {}),
-         **{f"wgan-gp 16, {n} steps": (f"WGAN-GP, {n} critic step{'s' * (n > 1)}, penalty on 16",
-                                       {"critic_steps": n, "penalty_images": 16}) for n in (1, 2, 3)},
+         **{f"wgan-gp {images}, {n} steps": (f"WGAN-GP, {n} critic step{'s' * (n > 1)}, penalty on {images}",
+                                             {"critic_steps": n, "penalty_images": images})
+            for n, images in ((1, 16), (1, 32), (2, 16), (3, 16))},
          **{f"wgan-gp {n}": (f"WGAN-GP, 5 critic steps, penalty on {n}", {"penalty_images": n}) for n in (16, 32, 64)},
          "textbook": ("WGAN-GP, textbook loop", {})}  # {name in the record: title, options}
+DEFAULTS = "dcgan", "wgan-gp 32, 1 steps"  # of train.py
 
 
 def make(loop, dim, precision, data, device):
@@ -35,7 +37,8 @@ def make(loop, dim, precision, data, device):
     return (textbook.Textbook if loop == "textbook" else Training)(options, data, device)
 
 
-def timed(step, device):
+def timed(step, device, threads):
+    torch.set_num_threads(threads)
     began = time.perf_counter()
     step()
     if device.type == "cuda":
@@ -56,6 +59,7 @@ def markdown(result):
     """Seconds per iteration by width, as the table in README.md."""
     titles = {name: title for name, (title, _) in LOOPS.items()}
     titles |= {f"{name} float32": f"{title}, float32" for name, title in titles.items()}
+    titles |= {f"{name}, 2 threads": f"{title}, two threads" for name, title in titles.items()}
     dims = result["dims"].values()
     return table(("", *(f"D = {dim}" for dim in result["dims"])), (
         (title, *(f"{entry['seconds_per_iteration'][loop]['median']:.3f}" for entry in dims))
@@ -77,16 +81,17 @@ def main():
     torch.set_num_threads(1)
     device = files.pick_device(args.device)
     quick = files.pick_precision("auto", device)
-    kinds = {name: (name, quick) for name in LOOPS}  # {name in the record: loop, precision}
+    kinds = {name: (name, quick, 1) for name in LOOPS}  # {name in the record: loop, precision, threads}
     if quick != "float32":
-        kinds |= {f"{name} float32": (name, "float32") for name in LOOPS if name != "textbook"}
+        kinds |= {f"{name} float32": (name, "float32", 1) for name in (*DEFAULTS, "wgan-gp 64")}
+    kinds |= {f"{name}, 2 threads": (*kinds[name][:2], 2) for name in kinds if kinds[name][0] in DEFAULTS}
     data, dims = images.load("fashion", args.data_dir), {}
     for dim in args.dims:
-        loops = {name: make(loop, dim, precision, data, device) for name, (loop, precision) in kinds.items()}
+        loops = {name: make(loop, dim, precision, data, device) for name, (loop, precision, _) in kinds.items()}
         seconds = {name: [] for name in loops}
         for turn in tqdm(range(args.rounds + WARM_UP), unit="round", desc=f"D = {dim}"):
             for name, training in loops.items():
-                taken = timed(training.step, device)
+                taken = timed(training.step, device, kinds[name][2])
                 if turn >= WARM_UP:
                     seconds[name].append(taken)
         median = {name: statistics.median(values) for name, values in seconds.items()}
