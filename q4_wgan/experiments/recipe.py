@@ -2,8 +2,8 @@
 bfloat16 (90 minutes of one; three times as long on others).
 
 The learning rates are the search's at D = 32, halved (training.defaults). A training of DCGAN has 25,000 iterations,
-one of WGAN-GP as many as cost the same (jobs.COST). Before the first was started it was settled that seed 0 goes to
-weights/ if it is nearer to the validation images than the generator that is there.
+one of WGAN-GP as many as cost the same (jobs.COST). The pair in weights/ is another: its WGAN-GP has the paper's
+five critic steps.
 
 A training is a line of recipe.jsonl as it ends; killed, the same command goes on. Writes recipe.json and prints the
 table. The folders of the trainings stay in results/runs, as those of train.py. Takes nine hours of a core.
