@@ -57,6 +57,8 @@ def test_all_lines_count_and_none_is_missing():
     assert {jobs.key(line) for line in record("tuning")} <= drawn
     compared = {jobs.key(compare.options_of(model, seed + 1, CHOSEN)) for model, n in compare.SEEDS.items() for seed in range(n)}
     assert {jobs.key(line) for line in record("comparison")} <= compared
+    wide = {jobs.key(recipe.options_of(model, seed)) for model in recipe.MODELS for seed in range(recipe.SEEDS)}
+    assert {jobs.key(line) for line in record("recipe")} <= wide
     study = [jobs.key(options) for work in stability.cells(stability.SEEDS).values() for options in work]
     assert len(set(study)) == 144 and set(study) <= {jobs.key(line) for line in record("stability")}
 
@@ -95,6 +97,7 @@ def test_summaries_and_tables_are_those_of_the_records():
     assert compare.reached_markdown(result) in README
     for row in compare.markdown(result).splitlines()[2:]:  # the README of the room may set it in bold
         assert row in (ROOT / "q4_wgan/README.md").read_text(encoding="utf-8").replace("**", "")
+    assert recipe.markdown(published("recipe")) in README
     found = published("stability")
     result = stability.summarise(stability.cells(2), {jobs.key(line): line for line in record("stability")})
     assert json.loads(json.dumps(result)) == about(found)
