@@ -9,7 +9,7 @@ import numpy as np
 
 matplotlib.use("agg")  # needs no screen; Jupyter's own is not to be found outside of it
 from matplotlib import pyplot as plt
-from matplotlib.ticker import LogLocator
+from matplotlib.ticker import LogLocator, MaxNLocator
 
 NAMES = {"dcgan": "DCGAN", "wgan": "WGAN-GP", "wgan-gp": "WGAN-GP", "wgan-clip": "WGAN, clipping",
          "wgan-gp-steps": "WGAN-GP, steps searched", "textbook": "WGAN-GP, textbook loop"}  # of models and objectives
@@ -94,4 +94,5 @@ def losses(rows, objective):
         panels[2].set(title="Distance to the validation images", xlabel="generator iteration", ylabel=DISTANCE,
                       yscale="log")
         log_ticks(panels[2].yaxis)
+        panels[2].xaxis.set_major_locator(MaxNLocator(5))
         return as_png(figure)
