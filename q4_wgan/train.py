@@ -19,7 +19,7 @@ from q4_wgan.run import World, run
 from q4_wgan.training import BATCH, MODELS, defaults
 
 EXAMPLES = """examples:
-  python q4_wgan/train.py --model wgan                 WGAN-GP, 20 to 80 minutes of 2 cores; killed, the same goes on
+  python q4_wgan/train.py --model wgan                 WGAN-GP, an hour or so of 2 cores; killed, the same goes on
   python q4_wgan/train.py --model dcgan                DCGAN, as long
   python q4_wgan/train.py --model wgan --iterations 2000             minutes, to see how it goes
   python q4_wgan/train.py --model wgan --quick         a test of the installation: trains a little, keeps nothing
@@ -35,7 +35,7 @@ def arguments():
     add("--paper", action="store_true", help="the paper's settings for what follows, not those of a short training")
     add("--dim", type=number(int, 1, 1024), help="width D of the networks (default: 32; --paper 128)")
     add("--iterations", type=positive, help="of the generator (default: dcgan 30000, wgan 25000, "
-        "wgan-clip 9400, 20 to 80 minutes of 2 CPU cores; --paper 200000)")
+        "wgan-clip 9400, an hour or so of 2 CPU cores; --paper 200000)")
     add("--batch", type=number(int, 2, 10_000), default=BATCH, help=f"images per step (default: {BATCH})")
     add("--arch", choices=("conv", "resnet"), default="conv", help="plain, or residual of appendix F (default: conv)")
     add("--learning-rate", type=rate, metavar="RATE", help="of the critic, decayed linearly to 0 (default: "
