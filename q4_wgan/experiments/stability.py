@@ -48,14 +48,15 @@ PAIRS = {"trained": "only_dcgan_or_wgan_gp", "within_100": "only_dcgan_or_wgan_g
 def rates(objective):
     """{name: settings} of the three learning rates: the paper's settings, those of tune.py, and rates between.
 
-    Between: both rates of the search by one factor, so that the critic's is the geometric mean of the other two.
+    Between: both rates of the search by one factor, so that the critic's is the geometric mean with the paper's. Of
+    WGAN-GP the search with the paper's five critic steps; its tuned settings have one.
     """
-    paper, tuned = PAPER[objective], jobs.tuned(objective)
-    factor = math.sqrt(paper["learning_rate"] / tuned["learning_rate"])
+    paper, searched = PAPER[objective], jobs.tuned(objective)
+    factor = math.sqrt(paper["learning_rate"] / searched["learning_rate"])
     between = {key: float(f"{value * factor:.2g}") if key.endswith("learning_rate") else value
-               for key, value in tuned.items()}
+               for key, value in searched.items()}
     return {"paper": {key: value for key, value in paper.items() if key in jobs.SETTINGS}, "between": between,
-            "tuned": tuned}
+            "tuned": jobs.tuned("wgan-gp-steps") if objective == "wgan-gp" else searched}
 
 
 def cell(objective, setting, chosen, dim, compute):
