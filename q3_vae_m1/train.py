@@ -8,7 +8,6 @@ A run is a folder, results/runs/NAME, complete in itself. Killed or interrupted,
 --labels add classifiers. The last line printed is the command that tests it.
 """
 
-import shlex
 import sys
 import tempfile
 import time
@@ -19,7 +18,7 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the repository, wherever the script is started
 from q3_vae_m1 import classifiers, files, images, m1, plots, vae
-from q3_vae_m1.command import ROOT, Parser, add_folders, as_json, number, read_json, run_main, seed, shown, write
+from q3_vae_m1.command import ROOT, Parser, add_folders, as_json, number, read_json, run_main, seed, shown, typed, write
 from q3_vae_m1.command import name as name_type
 from q3_vae_m1.features import VAES, encoder, shipped
 
@@ -154,10 +153,10 @@ def main():
         run(o, data, folder, options)
     except KeyboardInterrupt:
         raise KeyboardInterrupt("interrupted; the same command goes on") from None
-    words = ["python", "q3_vae_m1/test.py", "--run", str(shown(folder))]
+    words = ["python", "q3_vae_m1/test.py", "--run", typed(folder)]
     words += ["--classifier", o.classifier] if o.classifier != "svm" else []
-    words += ["--data-dir", str(o.data_dir)] if o.data_dir != ROOT / "data" else []
-    print(shlex.join(words))
+    words += ["--data-dir", typed(o.data_dir)] if o.data_dir != ROOT / "data" else []
+    print(*words)
 
 
 if __name__ == "__main__":

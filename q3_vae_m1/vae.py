@@ -114,7 +114,7 @@ def train(options, images, folder, show=None):
                 seconds, began = seconds + time.perf_counter() - began, time.perf_counter()
                 history.append(row | {"seconds": round(seconds, 2)})
                 progress.set_postfix_str(f"ELBO {row['elbo']:.1f} nats")
-                lines = [row, *(["" if value is None else value for value in row.values()] for row in history)]
+                lines = [history[-1], *(["" if value is None else value for value in row.values()] for row in history)]
                 write(folder / "metrics.csv", "".join(",".join(map(str, line)) + "\n" for line in lines), sync=False)
                 if show:
                     show(model, history)

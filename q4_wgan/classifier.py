@@ -86,7 +86,7 @@ def load(dataset="fashion", results_dir=ROOT / "results", arch="conv"):
 
 @torch.no_grad()
 def classify(network, pixels, batch=1000):
-    """(features (n, 128), labels (n,), confidences (n,)) of uint8 images (n, 28, 28), on the CPU."""
+    """(features (n, d), labels (n,), confidences (n,)) of uint8 images (n, 28, 28), on the CPU."""
     device = next(network.parameters()).device
     parts = []
     for part in pixels.split(batch):

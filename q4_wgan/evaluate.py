@@ -100,7 +100,7 @@ def main():
     add_folders(parser)
     args = parser.parse_args()
 
-    folders = {args.run.resolve().name: args.run} if args.run else sampling.SHIPPED
+    folders = {"/".join(args.run.resolve().parts[-2:]): args.run} if args.run else sampling.SHIPPED
     loaded = {name: sampling.load_generator(folder) for name, folder in folders.items()}
     dataset = next(iter(loaded.values()))[1].get("dataset", "fashion")
     world = World.load(dataset, args.data_dir, args.results_dir, files.pick_device(args.device))

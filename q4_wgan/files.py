@@ -91,7 +91,7 @@ def open_run(folder, options, args):
     for key, value in asked.items():
         if value not in ("auto", there.get(key)):
             raise UserError(f"{shown(folder)}: the run there has {key.replace('_', '-')} {there.get(key)}, not "
-                            f"{value}; give another --name")
+                            f"{value}; give another --name, or move that folder away")
     torch.set_num_threads(there.get("threads", 1))  # sums depend on how they are split
     return there
 

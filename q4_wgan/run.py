@@ -112,7 +112,8 @@ def run(options, world, folder, moments=(), stop=(), kind=Training, keep=False, 
     result = {"outcome": outcome, "reason": reason, "reached": training.iteration,
               "seconds": round(training.seconds, 1), "core_seconds": round(training.core_seconds, 1),
               **{key: last[key] for key in metrics.MEASURED}}
-    if keep:
+    scores = metrics.scores(world, training.ema_generator(), options["seed"]) if test and finite else None
+    if keep:  # the checkpoint goes last: what is killed before is not trained again
         show(folder, training, rows, result)
         if grids:  # iterations (n,), images uint8 (n, 10, 28, 28) of the EMA
             buffer = io.BytesIO()
@@ -122,9 +123,7 @@ def run(options, world, folder, moments=(), stop=(), kind=Training, keep=False, 
         path.unlink(missing_ok=True)
     result["curve"] = [{key: row[key] for key in ("iteration", *metrics.DISTANCES)} for row in curve]
     result["precision"] = options["precision"]
-    if test and finite:
-        result["test"] = metrics.scores(world, training.ema_generator(), options["seed"])
-    return result
+    return result | ({"test": scores} if scores else {})
 
 
 def measure(training, world):

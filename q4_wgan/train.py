@@ -14,7 +14,19 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the repository, wherever the script is started
 from q4_wgan import classifier, files, images
-from q4_wgan.command import Parser, UserError, add_folders, name, number, positive, read_json, run_main, seed, shown
+from q4_wgan.command import (
+    Parser,
+    UserError,
+    add_folders,
+    name,
+    number,
+    positive,
+    read_json,
+    run_main,
+    seed,
+    shown,
+    typed,
+)
 from q4_wgan.run import World, run
 from q4_wgan.training import BATCH, MODELS, defaults
 
@@ -68,6 +80,7 @@ def options_of(args):
     if "learning_rate" in given:
         usual.pop("generator_learning_rate", None)  # one rate given: for both networks
     options = {"objective": objective, **usual, **given}
+    options.setdefault("generator_learning_rate", options["learning_rate"])
     if "penalty_images" in options:
         options["penalty_images"] = min(options.pop("penalty_images"), options["batch"])  # after what it follows from
     return options
@@ -99,7 +112,7 @@ def train(args, folder, part=None):
     if args.batch > len(data.validation):
         raise UserError(f"--batch: at most the {len(data.validation)} validation images")
     options = files.open_run(folder, options_of(args), args)
-    draws = f"python q4_wgan/generate.py --run {shown(folder)}"
+    draws = f"python q4_wgan/generate.py --run {typed(folder)}"
     if (folder / "outcome.json").exists():
         ended = read_json(folder / "outcome.json")
         print(f"this training has ended, {ended.get('outcome')}: {ended.get('reason')}\n{draws}")

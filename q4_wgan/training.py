@@ -66,7 +66,8 @@ class Training:
         self.critic = networks.make_critic(options["arch"], options["dim"],
                                            options.get("critic_norm", self.objective.critic_norm),
                                            **options.get("critic_variant", {})).to(device)
-        self.average = AveragedModel(self.generator, multi_avg_fn=move_average)
+        self.average = AveragedModel(self.generator, multi_avg_fn=lambda averaged, current, _: move_average(
+            averaged, current, self.iteration))  # its own count is on the GPU, where reading it waits
         self.critic_rate = options["learning_rate"]
         self.generator_rate = options.get("generator_learning_rate", self.critic_rate)
         self.generator_optimizer = self.make_optimizer(self.generator, self.generator_rate)
@@ -196,5 +197,5 @@ def move_average(averaged, current, n):
     Early on it forgets faster, over the last tenth or so of the n iterations: with 0.999 a thousand of them would still
     be a third the untrained generator.
     """
-    decay = min(EMA, (1 + n.item()) / (10 + n.item()))  # n is on the CPU: nothing waits
+    decay = min(EMA, (1 + n) / (10 + n))
     torch._foreach_lerp_(averaged, current, 1 - decay)

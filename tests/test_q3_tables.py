@@ -5,7 +5,7 @@ import json
 
 import numpy as np
 import pytest
-from helpers import KILLED, ROOT, die, make_dataset, run_script
+from helpers import KILLED, ROOT, die, make_dataset, one_line, run_script
 from scipy import stats
 
 from q3_vae_m1 import classifiers, experiments
@@ -111,6 +111,7 @@ def test_searches_go_on_after_a_kill(tmp_path, what, rows, dies):
         assert row["score"] == pytest.approx(np.sqrt(np.prod([*row["errors"].values()])), abs=0.01)
     if what == "kernel":
         assert [*found["chosen"]["M1"]] == ["power", "width", "C"]
+        one_line(run_script("q3_vae_m1/experiments/tune.py", *words, "--draws", 2, prepare=(shrink,)), "has 1 label draws")
 
 
 def test_the_tracked_record_is_complete_and_its_units_are_those_of_the_scripts():

@@ -259,9 +259,18 @@ def test_killed_and_gone_on_with_to_the_same_bits(data, tmp_path, name, few, wor
         assert "| DCGAN | 1 |" in done.stdout
 
 
+def dies_while_it_scores(*arguments):
+    run.metrics.scores = lambda *_: die()
+    script(*arguments)
+
+
 def test_the_recipe(data, tmp_path):
-    done = run_script("q4_wgan/experiments/recipe.py", *folders(data, tmp_path), "--dim", 2, "--compute", 20, "--seeds", 1, "--jobs", 1,
-                      prepare=(script, "recipe", [("POINTS", (1.0,)), ("BATCH", 16)], None))
+    def start(prepare):
+        return run_script("q4_wgan/experiments/recipe.py", *folders(data, tmp_path), "--dim", 2, "--compute", 20, "--seeds", 1, "--jobs", 1,
+                          prepare=(prepare, "recipe", [("POINTS", (1.0,)), ("BATCH", 16)], None))
+    assert start(dies_while_it_scores).returncode == KILLED
+    assert len(list(tmp_path.glob("runs/q4_recipe_*/checkpoint.pt"))) == 1  # of its end: it is not trained again
+    done = start(script)
     assert done.returncode == 0, done.stderr
     assert [row[:3] for row in tables(done.stdout)[0][1:]] == [["DCGAN", "20", "1"], ["WGAN-GP", "17", "1"]]
     assert len(record("recipe", tmp_path / "runs/q4")) == len(list(tmp_path.glob("runs/q4_recipe_*/generator.pt"))) == 2

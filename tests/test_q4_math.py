@@ -188,9 +188,9 @@ def test_settings_reach_the_optimizers_and_rates_fall_to_zero():
 def test_the_ema_is_a_weighted_mean():
     """With n iterations before: average + (1 - decay) (new - average), decay (1 + n) / (10 + n) until that is 0.999."""
     average, new = [torch.zeros(3)], [torch.ones(3)]
-    move_average(average, new, torch.tensor(8))
+    move_average(average, new, 8)
     assert average[0].tolist() == pytest.approx([0.5] * 3)
-    move_average(average, new, torch.tensor(10**6))
+    move_average(average, new, 10**6)
     assert average[0].tolist() == pytest.approx([0.5005] * 3)
 
 

@@ -202,14 +202,15 @@ def test_short_and_paper_settings(base):
     """What was given, else the table's; a run that is killed at once has them in its folder."""
     for name, words, wanted in (
             ("short", ("--model", "wgan"), [1.5e-3, 7.4e-3, 0.0, 8, 1]),
-            ("paper", ("--model", "wgan", "--paper"), [2e-4, None, 0.5, 8, 5]),
-            ("lr", ("--model", "wgan", "--learning-rate", 0.01), [0.01, None, 0.0, 8, 1]),
+            ("paper", ("--model", "wgan", "--paper"), [2e-4, 2e-4, 0.5, 8, 5]),
+            ("lr", ("--model", "wgan", "--learning-rate", 0.01), [0.01, 0.01, 0.0, 8, 1]),
             ("two", ("--model", "wgan", "--learning-rate", 0.01, "--generator-learning-rate", 0.02, "--critic-steps", 2), [0.01, 0.02, 0.0, 8, 2]),
-            ("clip", ("--model", "wgan-clip", "--paper"), [5e-5, None, None, None, 5])):
+            ("clip", ("--model", "wgan-clip", "--paper"), [5e-5, 5e-5, None, None, 5])):
         assert train(base, name, *words, prepare=(at_iteration, 1, killed)).returncode == KILLED
         options = json.loads((base / "results/runs" / name / "options.json").read_text())
         keys = ("learning_rate", "generator_learning_rate", "beta1", "penalty_images", "critic_steps")
         assert [options.get(key) for key in keys] == wanted, name
+    one_line(train(base, "two", "--learning-rate", 0.01, "--critic-steps", 2), "generator-learning-rate 0.02, not 0.01")
 
 
 def test_ones_own_images_through_the_whole_chain(tmp_path):
@@ -231,7 +232,7 @@ def test_ones_own_images_through_the_whole_chain(tmp_path):
     done = run_script("q4_wgan/evaluate.py", *words, *folders, "--repeats", 2)
     assert done.returncode == 0, done.stderr
     scores = json.loads((runs / "q4_dcgan-resnet_mine_seed0/scores.json").read_text())
-    assert scores["real"]["images"] == 100 and scores["q4_dcgan-resnet_mine_seed0"]["relative_distance"]["mean"] > 1
+    assert scores["real"]["images"] == 100 and scores["runs/q4_dcgan-resnet_mine_seed0"]["relative_distance"]["mean"] > 1
     assert os.listdir(tmp_path / "results") == ["runs"] and os.listdir(tmp_path / "data") == ["mine"]
 
 

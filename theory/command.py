@@ -79,6 +79,12 @@ def shown(path):
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
+def typed(path):
+    """`shown`, as a word of a command line of any shell."""
+    text = shown(path).as_posix()
+    return f'"{text}"' if " " in text else text
+
+
 def run_main(main):
     """Run a script's `main` and exit with its status; a user's error is one line and 2, Ctrl-C one line and 130."""
     for stream in (sys.stdout, sys.stderr):

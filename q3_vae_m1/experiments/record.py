@@ -130,6 +130,8 @@ def main():
     add_folders(parser)
     o = parser.parse_args()
     wanted = [unit for unit in units(o.vae_seeds, o.ablation_seeds) if missing(o.out, unit, o.draws)]
+    for dataset in {unit[0] for unit in wanted}:  # here, before many processes download what is missing
+        images.load(dataset, o.data_dir)
     Parallel(o.jobs)(delayed(work)(unit, o) for unit in wanted)
     print(f"complete: {shown(RECORD)} and what {shown(o.out)} adds; now table.py --out {shown(o.out)}")
 

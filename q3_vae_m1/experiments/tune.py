@@ -26,7 +26,19 @@ from tqdm.contrib.concurrent import thread_map
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent))  # the repository, wherever the script is started
 from q3_vae_m1 import classifiers, files, images, vae
 from q3_vae_m1.classifiers import COUNTS
-from q3_vae_m1.command import ROOT, Parser, add_folders, as_json, number, path, positive, read_json, run_main, write
+from q3_vae_m1.command import (
+    ROOT,
+    Parser,
+    UserError,
+    add_folders,
+    as_json,
+    number,
+    path,
+    positive,
+    read_json,
+    run_main,
+    write,
+)
 from q3_vae_m1.experiments import DATASETS, network
 from q3_vae_m1.features import NAMES, VAES, encoder
 
@@ -58,7 +70,10 @@ class Search:
         self.path = o.out / f"{o.what}_search_{dataset}.json"
         self.head = {"dataset": dataset, "draws": o.draws, "validation_images": len(self.truth)}
         before = read_json(self.path) if self.path.exists() else {}
-        self.rows = before["rows"] if self.head.items() <= before.items() else []
+        if before and not self.head.items() <= before.items():
+            raise UserError(f"{self.path}: the search there has {before.get('draws')} label draws and "
+                            f"{before.get('validation_images')} validation images; give its --draws, or another --out")
+        self.rows = before.get("rows", [])
 
     def lacks(self, told):
         return not any(told.items() <= row.items() for row in self.rows)
@@ -131,7 +146,8 @@ def vae_settings(search):
         chosen = vae.settings(search.dataset, **{"epochs": search.o.epochs, "kl_weight": 1.0, "distort": 0.0} | change)
         told = {"settings": {key: chosen[key] for key in ("likelihood", "epochs", "kl_weight", "distort")}}
         if search.lacks(told):
-            model, trained = network(chosen, search.data, f"q3_tune_vae_{search.dataset}_{i}", search.o)
+            name = f"q3_tune_vae_{search.dataset}_epochs{chosen['epochs']}_{i}"
+            model, trained = network(chosen, search.data, name, search.o)
             errors_of = search.kernels(encoder("M1", model=model), GRID | {"width": [1.0], "C": [10.0]})
             best = min(search.measure(errors_of, f"VAE {i}"), key=lambda row: row["score"])
             search.write({**told, "active_latents": trained["last_epoch"]["active_latents"], **best})

@@ -4,6 +4,7 @@ tune.py, compare.py and stability.py are lists of options. A run has one thread 
 gives the same on any machine that rounds alike. Its precision is what the processor is quicker in; its line says which.
 """
 
+import asyncio
 import functools
 import hashlib
 import importlib.util
@@ -49,7 +50,7 @@ def cost(options):
 
 def iterations(options, compute):
     """The iterations, to two digits, that cost as much as `compute` iterations of DCGAN of the same width."""
-    return int(float(f"{compute / cost(options):.2g}"))
+    return max(1, int(float(f"{compute / cost(options):.2g}")))
 
 
 def key(options):
@@ -93,7 +94,9 @@ def world(data_dir, device):
 
 
 class Orphaned:
-    """True once the process that this one works for has gone: for run.run the sign to save and end."""
+    """True once the process that this one works for has gone: for run.run the sign to save and end. Windows does not
+    tell.
+    """
 
     def __init__(self, parent):
         self.parent = parent
@@ -194,7 +197,7 @@ def connect(address):
         client.wait_for_workers(1, timeout=60)
     except ImportError:
         raise UserError("--scheduler: needs Dask, pip install 'dask[distributed]'") from None
-    except (OSError, ValueError) as error:
+    except (OSError, asyncio.TimeoutError, ValueError) as error:  # the second is an OSError from Python 3.11 on
         raise UserError(f"--scheduler {address}: no Dask scheduler with a worker answers there "
                         f"({type(error).__name__})") from None
     found = {"the scheduler": client.run_on_scheduler(importlib.util.find_spec, "q4_wgan"),

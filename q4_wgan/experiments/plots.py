@@ -121,7 +121,8 @@ def tuning(rungs, parts):
         log_ticks(panels[0].yaxis)
         if panels[0].get_legend_handles_labels()[0]:
             figure.legend(loc="outside lower center", ncols=4)
-        figure.suptitle("The search: 24 draws of each, one run each; ×: collapsed")
+        draws = max(len(mine[0]) for mine in rungs.values())
+        figure.suptitle(f"The search: {draws} draws of each, one run each; ×: collapsed")
         return as_png(figure)
 
 

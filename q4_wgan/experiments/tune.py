@@ -100,15 +100,18 @@ def summarise(rungs, missing):
 
 def markdown(rungs):
     """Every draw that went on, as the table in README.md: settings, and its relative distance on each rung."""
+    def text(distance):
+        return "NaN" if distance is None else f"{distance:.1f}"
+
     rows = []
     for name, mine in rungs.items():
         # Those that came furthest first, the best first among them.
         for number in dict.fromkeys(line["draw"] for lines in mine[:0:-1] for line in ranked(lines)):
             lines = [line for found in mine for line in found if line["draw"] == number]
-            distances = [f"{line['relative_distance']:.1f}" for line in lines] + [""] * (len(RUNGS) - len(lines))
+            distances = [text(line["relative_distance"]) for line in lines] + [""] * (len(RUNGS) - len(lines))
             settings = {"critic_steps": 1 if name == "dcgan" else 5, **lines[0]}
             rows.append((NAMES[name], *(f"{settings[key]:g}" if key in settings else "" for key in jobs.SETTINGS),
-                         *distances, f"{lines[-1]['relative_distance_pixels']:.1f}"))
+                         *distances, text(lines[-1]["relative_distance_pixels"])))
     head = "", "critic's rate", "generator's rate", "beta1", "penalty on", "critic steps", *PARTS, "in pixels"
     return table(head, rows)
 
