@@ -47,9 +47,9 @@ def loss(settings, history):
     figure, (left, right) = plt.subplots(1, 2, figsize=(WIDTH, 2.6), layout="constrained")
     shown = history[1:] if len(history) > 5 else history  # the first epoch would set the scale
     epochs, mark = [row["epoch"] for row in shown], "o" if len(shown) == 1 else None
-    distorted = ", encoder sees them distorted" if settings["distort"] else ""
-    left.plot(epochs, [-row["elbo"] for row in shown], marker=mark, label=f"training images{distorted}")
-    left.plot(epochs, [-row["validation_elbo"] for row in shown], marker=mark, label="validation images")
+    left.plot(epochs, [-row["elbo"] for row in shown], marker=mark,
+              label="training, seen distorted" if settings["distort"] else "training")
+    left.plot(epochs, [-row["validation_elbo"] for row in shown], marker=mark, label="validation")
     left.set(xlabel="epoch", ylabel="loss J = -ELBO [nats per image]")
     left.legend()
     right.plot(epochs, [row["kl"] for row in shown], color="C2", marker=mark)

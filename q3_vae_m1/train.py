@@ -79,6 +79,8 @@ def obtain_vae(o, options, data, folder):
         for file in ("loss.png", "reconstructions.png", "samples.png", "latent.png", "vae.json", "vae.pt"):
             write(folder / file, (source / file).read_bytes(), sync=False)
     if (folder / "vae.pt").exists():
+        if o.retrain:
+            print(f"the VAE of {shown(folder)} is trained already; another --name trains one anew")
         return vae.load(folder, options["device"])[0]
 
     drawn = float("-inf")

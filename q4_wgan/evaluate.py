@@ -1,4 +1,4 @@
-"""Scores of a generator: 10,000 generated against the 10,000 test images, five sampling seeds; four minutes each.
+"""Scores of a generator: 10,000 generated against the 10,000 test images, five sampling seeds; some minutes.
 
 Relative Frechet distance in the classifier's features, in those of a second one where there is one, and in the pixels
 (1: as good as 10,000 training images), precision and recall, class frequencies, how far generated images are from their
@@ -96,7 +96,7 @@ def main():
     add("--out", type=path, metavar="FOLDER", help="for scores.json (default: the run folder, else results/runs/q4)")
     add("--seed", type=seed, default=0, help="first sampling seed (default: 0)")
     add("--repeats", type=number(int, 2, 1000), default=5, help="sampling seeds (default: 5)")
-    files.add_device(parser)
+    files.add_device(parser, precision=False)
     add_folders(parser)
     args = parser.parse_args()
 
@@ -105,7 +105,7 @@ def main():
     dataset = next(iter(loaded.values()))[1].get("dataset", "fashion")
     world = World.load(dataset, args.data_dir, args.results_dir, files.pick_device(args.device))
     data, training = world.data, torch.cat((world.data.train, world.data.validation))
-    print(f"measuring the real images of {images.title(dataset)}, a minute", flush=True)
+    print(f"measuring the real images of {images.title(dataset)}, a minute or two", flush=True)
     scores = {"real": real_scores(world, training, torch.cat((data.train_labels, data.validation_labels))),
               "failure": {"relative_distance_above": metrics.FAILED_ABOVE,
                           "class_frequency_below": metrics.SMALLEST_FREQUENCY}}

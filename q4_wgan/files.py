@@ -17,11 +17,12 @@ from .command import ROOT, UserError, as_json, read_json, shown, write
 
 # ---- devices -------------------------------------------------------------------------------------
 
-def add_device(parser):
+def add_device(parser, precision=True):
     parser.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto",
                         help="where to compute (default: CUDA if it is here, else the CPU)")
-    parser.add_argument("--precision", choices=("auto", "float32", "bfloat16"), default="auto",
-                        help="of the training's products (default: what this processor is quicker in)")
+    if precision:
+        parser.add_argument("--precision", choices=("auto", "float32", "bfloat16"), default="auto",
+                            help="of the training's products (default: what this processor is quicker in)")
 
 
 def pick_device(wanted="auto"):

@@ -86,6 +86,7 @@ def run(options, world, folder, moments=(), stop=(), kind=Training, keep=False, 
             finite = all(map(math.isfinite, row.values()))
             if measured and finite:
                 row |= measure(training, world)
+                progress.unpause()  # it is no part of the rate
                 progress.set_postfix_str(f"distance {row['relative_distance']:.1f}", refresh=False)
             rows.append(row)
         if not finite:

@@ -90,9 +90,10 @@ def slerp(a, b, steps):
 
 
 def grid(pixels, columns=None, scale=1):
-    """uint8 (n, 28, 28) -> uint8 (height, width): rows of `columns` images (default: as square as can be) on white,
-    two pixels apart; every pixel is repeated `scale` times in both directions."""
-    columns = columns or math.ceil(math.sqrt(len(pixels)))
+    """uint8 (n, 28, 28) -> uint8 (height, width): rows of `columns` images on white, two pixels apart; every pixel is
+    repeated `scale` times in both directions. Default: as square as can be, or up to twice as wide to leave no hole."""
+    side = math.ceil(math.sqrt(len(pixels)))
+    columns = columns or next((n for n in range(side, 2 * side) if len(pixels) % n == 0), side)
     missing = -len(pixels) % columns
     cells = pad(pixels, (0, 2, 0, 2, 0, missing), value=255)  # to the right, below, and at the end
     sheet = torch.cat([torch.cat(list(row), 1) for row in cells.split(columns)])[:-2, :-2]

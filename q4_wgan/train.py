@@ -61,7 +61,7 @@ def arguments():
     add("--penalty-images", type=positive, metavar="N",
         help="of each batch that the gradient penalty is taken on (default: 32; --paper 64)")
     add("--seed", type=seed, default=0, help="of all randomness (default: 0)")
-    add("--name", type=name, help="of the run folder (default: model, data set and seed)")
+    add("--name", type=name, help="of the run folder (default: one that tells the options)")
     add("--quick", action="store_true", help="train a little on few images, and keep nothing")
     files.add_device(parser)
     add_folders(parser)
@@ -86,6 +86,17 @@ def options_of(args):
     return options
 
 
+def usual_name(args):
+    """Of the folder of a run: it tells what was given."""
+    model = args.model if args.arch == "conv" else f"{args.model}-{args.arch}"
+    given = "_paper" * args.paper + f"_batch{args.batch}" * (args.batch != BATCH)
+    for key in ("dim", "iterations", "learning_rate", "generator_learning_rate", "beta1", "critic_steps",
+                "penalty_images"):
+        if getattr(args, key) is not None:
+            given += f"_{key}{getattr(args, key)}"
+    return f"q4_{model}_{args.dataset}{given}_seed{args.seed}"
+
+
 def moments(n):
     """When the distance is measured: early, for a first look, then forty times or every 500 iterations."""
     return {100, 200, 400, *range(max(500, n // 40), n, max(500, n // 40))}
@@ -107,8 +118,8 @@ def signals():
 def train(args, folder, part=None):
     """The exit status of a training in its folder. part: how many images of each kind are used; None: all."""
     # A new run has its folder once nothing can be wrong with what was given.
-    network, data = classifier.load(args.dataset, args.results_dir), images.load(args.dataset, args.data_dir)
-    data = images.Images(*(tensor[:part] for tensor in data))
+    data = images.Images(*(tensor[:part] for tensor in images.load(args.dataset, args.data_dir)))
+    network = classifier.load(args.dataset, args.results_dir)
     if args.batch > len(data.validation):
         raise UserError(f"--batch: at most the {len(data.validation)} validation images")
     options = files.open_run(folder, options_of(args), args)
@@ -123,7 +134,7 @@ def train(args, folder, part=None):
     stop = signals()
     result = run(options, world, folder, moments(options["iterations"]), stop, keep=True)
     if result is None:
-        print(f"stopped; the same command goes on, and it can be looked at\n{draws}")
+        print(f"stopped; the same command goes on. What there is draws images:\n{draws}")
         return 128 + stop[0]
     print(f"{result['outcome']}: {result['reason']}\n{draws}")
     return 0
@@ -132,8 +143,7 @@ def train(args, folder, part=None):
 def main():
     args = arguments()
     if not args.quick:
-        model = args.model if args.arch == "conv" else f"{args.model}-{args.arch}"
-        return train(args, args.results_dir / "runs" / (args.name or f"q4_{model}_{args.dataset}_seed{args.seed}"))
+        return train(args, args.results_dir / "runs" / (args.name or usual_name(args)))
     args.iterations, args.dim = 30, min(args.dim or 16, 16)
     with tempfile.TemporaryDirectory() as scratch, contextlib.redirect_stdout(None):
         status = train(args, Path(scratch) / "quick", part=1000)

@@ -225,14 +225,14 @@ def test_ones_own_images_through_the_whole_chain(tmp_path):
     small = ("--dim", 8, "--batch", 8, "--iterations", 3, "--arch", "resnet")
     done = run_script("q4_wgan/train.py", "--model", "dcgan", *known, *small, prepare=(few,))
     assert done.returncode == 0, done.stderr
-    assert Image.open(runs / "q4_dcgan-resnet_mine_seed0/losses.png").size == (2100, 600)
+    assert Image.open(runs / "q4_dcgan-resnet_mine_batch8_dim8_iterations3_seed0/losses.png").size == (2100, 600)
     script, *words = done.stdout.splitlines()[-1].removeprefix("python ").split()
-    assert words == ["--run", str(runs / "q4_dcgan-resnet_mine_seed0")]
+    assert words == ["--run", str(runs / "q4_dcgan-resnet_mine_batch8_dim8_iterations3_seed0")]
     assert run_script(script, *words).returncode == 0
     done = run_script("q4_wgan/evaluate.py", *words, *folders, "--repeats", 2)
     assert done.returncode == 0, done.stderr
-    scores = json.loads((runs / "q4_dcgan-resnet_mine_seed0/scores.json").read_text())
-    assert scores["real"]["images"] == 100 and scores["runs/q4_dcgan-resnet_mine_seed0"]["relative_distance"]["mean"] > 1
+    scores = json.loads((runs / "q4_dcgan-resnet_mine_batch8_dim8_iterations3_seed0/scores.json").read_text())
+    assert scores["real"]["images"] == 100 and scores["runs/q4_dcgan-resnet_mine_batch8_dim8_iterations3_seed0"]["relative_distance"]["mean"] > 1
     assert os.listdir(tmp_path / "results") == ["runs"] and os.listdir(tmp_path / "data") == ["mine"]
 
 

@@ -49,11 +49,11 @@ def distances(result, fields, sigmas, shown_thetas):
     axes = figure.subplots(3, 3)
     theta = [row["theta"] for row in result["transport"]]
     axis = axes[0, 0]
-    axis.plot([0, 1], [0, 1], "k-", lw=0.8, label=r"closed form $|\theta|$")
+    axis.plot([0, 1], [0, 1], "k-", lw=0.8, label=r"$|\theta|$")
     axis.errorbar(theta, [r["mean"] for r in result["transport"]], [r["std"] for r in result["transport"]],
                   fmt="o", ms=3.5, color="tab:green", label="assignment")
     axis.set(title="Wasserstein distance", xlabel=r"$\theta$", ylabel="$W(P,Q)$")
-    axis.legend(loc="lower right")
+    axis.legend(loc="upper left")
     colours = matplotlib.colormaps["viridis"](np.linspace(0, 0.85, len(sigmas)))
     fine = np.array(result["curves"]["theta"])
     for colour, sigma, js, slope in zip(colours, sigmas, result["curves"]["js"], result["curves"]["slope"]):

@@ -56,7 +56,7 @@ def open_page(url, chromium=None):
             yield GanLab(page, "Chromium " + browser.version)
             browser.close()
     except Error as error:
-        raise UserError(f"the page {url} does not answer: {str(error).splitlines()[0]}") from None
+        raise UserError(f"no browser, or the page {url} does not answer: {str(error).splitlines()[0]}") from None
 
 
 class GanLab:

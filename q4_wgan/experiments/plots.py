@@ -199,7 +199,7 @@ def outcome_table(axes, cells):
     axes.set_yticks(range(len(rows)), labels, fontsize=8)
     axes.grid(False)
     axes.set_title("Relative Fréchet distances. Green: converged; yellow: all ten classes, but above 100;\n"
-                   "red, ×: collapsed. On the left the learning rate of the critic")
+                   "red, ×: collapsed; mixed: one run of each. On the left the learning rate of the critic")
 
 
 def bars(axes, rows, labels):
