@@ -145,7 +145,7 @@ def main():
   python q4_wgan/experiments/compare.py              what is missing, one training per core
   python q4_wgan/experiments/compare.py --dim 4 --compute 200 --seeds 2    a smoke test, ten minutes""")
     parser.add_argument("--seeds", type=number(int, 1, 100), metavar="N",
-                        help="at most so many trainings of each, with seeds 1 to N (default: 8; 5 with one critic step)")
+                        help="at most so many trainings of each, seeds 1 to N (default: 8; with one critic step 5)")
     args = jobs.parse(parser, DIM, COMPUTE)
 
     chosen = settings()
