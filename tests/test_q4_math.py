@@ -260,3 +260,4 @@ def test_grid():
     sheet = sampling.grid(pixels, columns=2, scale=3)
     assert sheet.shape == (3 * 58, 3 * 58) and sheet[0, 0] == 0 and sheet[0, 3 * 30] == 1 and sheet[3 * 30, 0] == 2
     assert sheet[3 * 28, 0] == 255 and sheet[-1, -1] == 255  # white between the images, and where there is none
+    assert sampling.grid(pixels[:1].expand(8, 28, 28)).shape == (58, 118)  # two rows of four: no hole
