@@ -1,11 +1,11 @@
 """DCGAN against WGAN-GP at equal compute: several trainings each at D = 32, one thread; two of the textbook loop.
 
 WGAN-GP stands here twice: with Algorithm 1's five critic steps, and with the one that tune.py's search chose. A
-training of DCGAN has 30,000 iterations, 35 minutes of a core that is quick in bfloat16, 100 of another; the others have
-as many as cost the same (jobs.COST), so that the counts are the same on any machine. The settings are the best draws of
-an equal search; the textbook loop has those of the authors' code. The relative Frechet distances to the validation
-images, in the classifier's features and in the pixels, are taken at 18 moments; at the end these and that in the second
-classifier's features to the test images, precision and recall.
+training of DCGAN has 30,000 iterations, 20 to 36 minutes of a core that is quick in bfloat16, 100 of another; the
+others have as many as cost the same (jobs.COST), so that the counts are the same on any machine. The settings are the
+best draws of an equal search; the textbook loop has those of the authors' code. The relative Frechet distances to the
+validation images, in the classifier's features and in the pixels, are taken at 18 moments; at the end these and that in
+the second classifier's features to the test images, precision and recall.
 
 A training is a line of comparison.jsonl as it ends; killed, the same command goes on. Writes comparison.json and
 comparison.png, and prints the tables. The folders of the trainings stay in results/runs, as those of train.py: their
