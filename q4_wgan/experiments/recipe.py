@@ -1,12 +1,12 @@
 """What `train.py --dim 64` gives: three trainings each of DCGAN and WGAN-GP, for an hour of two cores that are quick in
-bfloat16 (90 minutes of one; up to three times as long on others).
+bfloat16 (50 to 90 minutes of one; up to three times as long on others).
 
 The learning rates are the search's at D = 32, halved (training.defaults). A training of DCGAN has 25,000 iterations,
 one of WGAN-GP as many as cost the same (jobs.COST). The pair in weights/ is another: its WGAN-GP has the paper's
 five critic steps.
 
 A training is a line of recipe.jsonl as it ends; killed, the same command goes on. Writes recipe.json and prints the
-table. The folders of the trainings stay in results/runs, as those of train.py. Takes nine hours of a core.
+table. The folders of the trainings stay in results/runs, as those of train.py. Took six hours of a core.
 """
 
 import sys
