@@ -85,8 +85,11 @@ def run(options, world, folder, moments=(), stop=(), kind=Training, keep=False, 
             row = {"iteration": at, "seconds": round(training.seconds, 2), **training.take_losses()}
             finite = all(map(math.isfinite, row.values()))
             if measured and finite:
+                began = time.time()
                 row |= measure(training, world)
-                progress.unpause()  # it is no part of the rate
+                if not progress.disable:  # measuring is no part of the rate
+                    progress.start_t += time.time() - began
+                    progress.last_print_t += time.time() - began
                 progress.set_postfix_str(f"distance {row['relative_distance']:.1f}", refresh=False)
             rows.append(row)
         if not finite:

@@ -1,5 +1,5 @@
-"""What `train.py --dim 64` gives: three trainings each of DCGAN and WGAN-GP, for an hour of two cores that are quick in
-bfloat16 (50 to 90 minutes of one; up to three times as long on others).
+"""What `train.py --dim 64` gives in an hour of two cores that are quick in bfloat16: three trainings each of DCGAN and
+WGAN-GP. On one such core each takes 50 to 90 minutes, on others up to three times as long.
 
 The learning rates are the search's at D = 32, halved (training.defaults). A training of DCGAN has 25,000 iterations,
 one of WGAN-GP as many as cost the same (jobs.COST). The pair in weights/ is another: its WGAN-GP has the paper's
